@@ -1,0 +1,100 @@
+//! Clocks: the system's, and one that tests move by hand.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::Utc;
+use tokio::sync::watch;
+
+use crate::domain::Timestamp;
+use crate::ports::Clock;
+
+/// The system's wall clock. Nothing else in the program asks the system for the time of day.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl SystemClock {
+    /// The longest single sleep. The timer under it stands still while the machine is suspended and does
+    /// not see the wall clock step, so the wall clock is looked at this often.
+    const LONGEST_SLEEP: Duration = Duration::from_millis(500);
+}
+
+#[async_trait]
+impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "this is the one caller")]
+    fn now(&self) -> Timestamp {
+        Utc::now().into()
+    }
+
+    async fn sleep_until(&self, instant: Timestamp) {
+        loop {
+            let rest = instant.since(self.now());
+            if rest.is_zero() {
+                return;
+            }
+            tokio::time::sleep(rest.min(Self::LONGEST_SLEEP)).await;
+        }
+    }
+}
+
+/// A clock that stands still until somebody moves it.
+#[derive(Debug)]
+pub struct ManualClock(watch::Sender<Timestamp>);
+
+impl ManualClock {
+    /// A clock that shows `now`.
+    #[must_use]
+    pub fn at(now: Timestamp) -> Self {
+        Self(watch::Sender::new(now))
+    }
+
+    /// Moves the clock forward by `span`, and wakes whoever waited for an instant that is reached.
+    pub fn advance(&self, span: Duration) {
+        self.0.send_modify(|now| *now = now.after(span));
+    }
+
+    /// Sets the clock, forward or back, and wakes whoever waited for an instant that is reached.
+    pub fn set(&self, now: Timestamp) {
+        self.0.send_replace(now);
+    }
+}
+
+#[async_trait]
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        *self.0.borrow()
+    }
+
+    async fn sleep_until(&self, instant: Timestamp) {
+        // The sender lives in `self`, so the channel cannot close while somebody waits.
+        let _ = self.0.subscribe().wait_for(|now| *now >= instant).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_manual_clock_wakes_who_has_waited_long_enough() {
+        let clock = ManualClock::at(Timestamp::from_millis(0));
+        clock.sleep_until(Timestamp::from_millis(0)).await;
+        let sleep = clock.sleep_until(Timestamp::from_millis(10));
+        tokio::pin!(sleep);
+        clock.advance(Duration::from_millis(9));
+        tokio::select! {
+            biased;
+            () = &mut sleep => panic!("it woke too early"),
+            () = std::future::ready(()) => {}
+        }
+        clock.set(Timestamp::from_millis(10));
+        sleep.await;
+    }
+
+    #[tokio::test]
+    async fn the_system_clock_has_reached_what_was_waited_for() {
+        let until = SystemClock.now().after(Duration::from_millis(5));
+        SystemClock.sleep_until(until).await;
+        assert!(SystemClock.now() >= until);
+    }
+}

@@ -1,0 +1,6 @@
+//! The ports, implemented; and the driving side, HTTP.
+//!
+//! Each family knows the ports and the use cases, and none of the other families.
+
+pub mod clock;
+pub mod storage;

@@ -1,0 +1,640 @@
+//! The embedded default: one SQLite database, made for many small durable writes.
+//!
+//! - [`schema`]: opening a file, its tables and their versions.
+//! - [`writer`]: the one thread that writes, and the commits that many callers share.
+//! - [`rows`]: between rows and the domain.
+//!
+//! Reads run on connections of their own and see what was committed last.
+
+mod rows;
+mod schema;
+mod writer;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use async_trait::async_trait;
+use rusqlite::{Connection, OptionalExtension, ffi};
+use tokio::sync::Semaphore;
+
+use self::rows::Stored;
+pub use self::schema::OpenError;
+use self::writer::{Writer, store_error};
+use crate::domain::{
+    Action, Change, Event, Filter, HistoryPolicy, Notice, Recipient, Slug, Timestamp, Watcher,
+    WatcherId,
+};
+use crate::ports::{
+    Census, Claim, Delivery, DeliveryKey, Detail, InsertError, Key, Outcome, Record, StoreError,
+    TransactError, Transacted, WatcherStore,
+};
+
+/// Keeps everything in one SQLite database, which it has for itself while it is open.
+#[derive(Debug)]
+pub struct SqliteStore {
+    policy: HistoryPolicy,
+    writer: Writer,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    readers: Arc<Readers>,
+    /// Held, not used: while it is open nobody else opens the database.
+    _lock: File,
+}
+
+impl SqliteStore {
+    /// Opens the database at `path`, or makes a new one there, and lets go of claims that the last process
+    /// left behind. Blocks while it does.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`] if the file cannot be used, is another program's, was written by a later release, or is
+    /// open already.
+    pub fn open(path: &Path, policy: HistoryPolicy) -> Result<Self, OpenError> {
+        let lock = schema::lock(path)?;
+        let connection = schema::open_writer(path)?;
+        connection
+            .execute(
+                "UPDATE deliveries SET due = 0, claimed = 0, token = token + 1 WHERE claimed",
+                [],
+            )
+            .map_err(|error| OpenError::Database(path.to_owned(), error))?;
+        let mut sweep = Sweep { policy, pending: 0 };
+        let (writer, thread) = Writer::start(connection, move |connection, jobs| {
+            sweep.after_commit(connection, jobs)
+        })
+        .map_err(|error| OpenError::File(path.to_owned(), error))?;
+        Ok(Self {
+            policy,
+            writer,
+            thread: Mutex::new(Some(thread)),
+            readers: Arc::new(Readers::new(path.to_owned())),
+            _lock: lock,
+        })
+    }
+}
+
+/// Connections for reading, opened when they are first needed.
+#[derive(Debug)]
+struct Readers {
+    path: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+    permits: Arc<Semaphore>,
+}
+
+impl Readers {
+    const MAX: usize = 4;
+
+    fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            idle: Mutex::default(),
+            permits: Arc::new(Semaphore::new(Self::MAX)),
+        }
+    }
+
+    async fn run<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let permit = self.permits.clone().acquire_owned().await;
+        let permit = permit.map_err(|_| StoreError::unavailable("the store is closed"))?;
+        let readers = Arc::clone(self);
+        let task = tokio::task::spawn_blocking(move || {
+            let idle = readers.idle().pop();
+            let connection = idle.map_or_else(|| schema::open_reader(&readers.path), Ok)?;
+            let snapshot = connection.unchecked_transaction()?;
+            let result = work(&snapshot);
+            snapshot.finish()?;
+            if !readers.permits.is_closed() {
+                readers.idle().push(connection);
+            }
+            drop(permit);
+            result
+        });
+        match task.await {
+            Ok(result) => result.map_err(store_error),
+            Err(error) => Err(StoreError::unavailable(error)),
+        }
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn close(&self) {
+        self.permits.close();
+        self.idle().clear();
+    }
+}
+
+#[async_trait]
+impl WatcherStore for SqliteStore {
+    async fn insert(&self, watcher: &Watcher, event: &Event) -> Result<(), InsertError> {
+        let wake = watcher.state.deadline_ahead();
+        let mut stored = Stored {
+            row: 0,
+            watcher: watcher.clone(),
+            wake,
+            newest: 0,
+            events: 0,
+        };
+        let event = event.clone();
+        self.writer
+            .run(move |connection| {
+                match stored.insert(connection) {
+                    Err(error) if is_taken(&error, "watchers.id") => {
+                        return Ok(Err(InsertError::IdTaken));
+                    }
+                    Err(error) if is_taken(&error, "watchers.slug") => {
+                        return Ok(Err(InsertError::SlugTaken));
+                    }
+                    inserted => inserted?,
+                }
+                stored.append(connection, &event)?;
+                stored.update(connection)?;
+                Ok(Ok(()))
+            })
+            .await?
+    }
+
+    async fn transact(
+        &self,
+        key: &Key,
+        action: &Action,
+        now: Timestamp,
+        detail: Detail,
+    ) -> Result<Transacted, TransactError> {
+        let (key, action, policy) = (key.clone(), action.clone(), self.policy);
+        self.writer
+            .run(move |connection| {
+                let Some(stored) = rows::find(connection, &key)? else {
+                    return Ok(Err(TransactError::NotFound));
+                };
+                let before = stored.watcher.state;
+                let change = match stored.watcher.apply(&action, now) {
+                    Ok(change) => change,
+                    Err(refusal) => return Ok(Err(refusal.into())),
+                };
+                let stored = match keep(connection, stored, &change) {
+                    Err(error) if is_taken(&error, "watchers.slug") => {
+                        return Ok(Err(TransactError::SlugTaken));
+                    }
+                    kept => kept?,
+                };
+                for notice in &change.notices {
+                    owe(connection, stored.row, notice, now)?;
+                }
+                let history = read_history(connection, &stored, policy, detail)?;
+                Ok(Ok(Transacted {
+                    before,
+                    change,
+                    history,
+                }))
+            })
+            .await?
+    }
+
+    async fn find(&self, key: &Key) -> Result<Option<Record>, StoreError> {
+        let (key, policy) = (key.clone(), self.policy);
+        self.readers
+            .run(move |connection| {
+                let Some(stored) = rows::find(connection, &key)? else {
+                    return Ok(None);
+                };
+                let history = read_history(connection, &stored, policy, Detail::Full)?;
+                Ok(Some(Record {
+                    watcher: stored.watcher,
+                    history,
+                }))
+            })
+            .await
+    }
+
+    async fn list(
+        &self,
+        filter: &Filter,
+        after: Option<&Slug>,
+        limit: usize,
+        detail: Detail,
+    ) -> Result<Vec<Record>, StoreError> {
+        let (filter, after, policy) = (filter.clone(), after.cloned(), self.policy);
+        self.readers
+            .run(move |connection| {
+                let mut page = Vec::new();
+                rows::visit_by_slug(connection, &filter, after.as_ref(), |stored| {
+                    if filter.matches(&stored.watcher) {
+                        let history = read_history(connection, &stored, policy, detail)?;
+                        page.push(Record {
+                            watcher: stored.watcher,
+                            history,
+                        });
+                    }
+                    Ok(page.len() < limit)
+                })?;
+                Ok(page)
+            })
+            .await
+    }
+
+    async fn delete(&self, key: &Key) -> Result<bool, StoreError> {
+        let key = key.clone();
+        self.writer
+            .run(move |connection| {
+                let Some(stored) = rows::find(connection, &key)? else {
+                    return Ok(false);
+                };
+                for sql in [
+                    "DELETE FROM deliveries WHERE watcher = ?1",
+                    // Its events are left to the sweep: deleting need not wait for a thousand rows.
+                    "DELETE FROM watchers WHERE row = ?1",
+                ] {
+                    connection.prepare_cached(sql)?.execute([stored.row])?;
+                }
+                Ok(true)
+            })
+            .await
+    }
+
+    async fn next_deadline(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.first("SELECT min(wake) FROM watchers WHERE wake IS NOT NULL")
+            .await
+    }
+
+    async fn overdue(&self, now: Timestamp, limit: usize) -> Result<Vec<WatcherId>, StoreError> {
+        self.writer
+            .run(move |connection| overdue(connection, now, limit))
+            .await
+    }
+
+    async fn next_delivery(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.first("SELECT min(due) FROM deliveries WHERE due IS NOT NULL")
+            .await
+    }
+
+    async fn claim(
+        &self,
+        now: Timestamp,
+        lease_end: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Claim>, StoreError> {
+        let policy = self.policy;
+        self.writer
+            .run(move |connection| claim(connection, policy, now, lease_end, limit))
+            .await
+    }
+
+    async fn settle(
+        &self,
+        claim: &DeliveryKey,
+        outcome: &Outcome,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let (claim, outcome) = (claim.clone(), outcome.clone());
+        self.writer
+            .run(move |connection| settle(connection, &claim, &outcome, now))
+            .await
+    }
+
+    async fn census(&self) -> Result<Census, StoreError> {
+        self.readers
+            .run(|connection| {
+                let count = |sql: &str| -> rusqlite::Result<u64> {
+                    connection
+                        .prepare_cached(sql)?
+                        .query_row([], |row| row.get(0))
+                };
+                Ok(Census {
+                    on_time: count("SELECT count(*) FROM watchers WHERE state = 0")?,
+                    late: count("SELECT count(*) FROM watchers WHERE state = 1")?,
+                    paused: count("SELECT count(*) FROM watchers WHERE state = 2")?,
+                    owed: count("SELECT count(*) FROM deliveries WHERE refused IS NULL")?,
+                    refused: count("SELECT count(*) FROM deliveries WHERE refused IS NOT NULL")?,
+                })
+            })
+            .await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.first("SELECT max(row) FROM housekeeping").await?;
+        self.writer
+            .run(|connection| {
+                connection
+                    .prepare_cached("UPDATE housekeeping SET beats = beats + 1")?
+                    .execute([])
+            })
+            .await?;
+        Ok(())
+    }
+
+    async fn close(&self) {
+        self.readers.close();
+        self.writer.close().await;
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(thread) = thread {
+            // A writer that panicked has reported that itself.
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+    }
+}
+
+impl SqliteStore {
+    async fn first(&self, sql: &'static str) -> Result<Option<Timestamp>, StoreError> {
+        let first = self.readers.run(move |connection| {
+            connection
+                .prepare_cached(sql)?
+                .query_row([], |row| row.get::<_, Option<i64>>(0))
+        });
+        Ok(first.await?.map(Timestamp::from_millis))
+    }
+}
+
+fn is_taken(error: &rusqlite::Error, column: &str) -> bool {
+    match error {
+        rusqlite::Error::SqliteFailure(failure, Some(message)) => {
+            failure.extended_code == ffi::SQLITE_CONSTRAINT_UNIQUE && message.ends_with(column)
+        }
+        _ => false,
+    }
+}
+
+fn read_history(
+    connection: &Connection,
+    stored: &Stored,
+    policy: HistoryPolicy,
+    detail: Detail,
+) -> rusqlite::Result<Vec<Event>> {
+    match detail {
+        Detail::Summary => Ok(Vec::new()),
+        Detail::Full => stored.history(connection, policy, Timestamp::MAX, policy.limit()),
+    }
+}
+
+/// Keeps `change` of the watcher that is `stored`, its event included.
+fn keep(connection: &Connection, mut stored: Stored, change: &Change) -> rusqlite::Result<Stored> {
+    let before = std::mem::replace(&mut stored.watcher, change.watcher.clone());
+    if stored.watcher == before && change.event.is_none() {
+        return Ok(stored);
+    }
+    if let Some(event) = &change.event {
+        stored.append(connection, event)?;
+    }
+    let before_state = before.state;
+    // The scheduler may look too early, never too late.
+    let deadline = stored.watcher.state.deadline_ahead();
+    let wake = deadline.map(|deadline| stored.wake.map_or(deadline, |wake| wake.min(deadline)));
+    let only_moved = Watcher {
+        state: stored.watcher.state,
+        last_event: stored.watcher.last_event,
+        ..before
+    };
+    match (before_state.deadline_ahead(), deadline) {
+        (Some(_), Some(deadline)) if wake == stored.wake && only_moved == stored.watcher => {
+            stored.update_deadline(connection, deadline)?;
+        }
+        _ => {
+            stored.wake = wake;
+            stored.update(connection)?;
+        }
+    }
+    Ok(stored)
+}
+
+fn owe(
+    connection: &Connection,
+    watcher: i64,
+    notice: &Notice,
+    now: Timestamp,
+) -> rusqlite::Result<()> {
+    let json = rows::notice_json(notice)?;
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO deliveries (watcher, recipient, notice, attempts, token, claimed, due) \
+         VALUES (?1, ?2, ?3, 0, 0, 0, iif(EXISTS (SELECT 1 FROM deliveries \
+         WHERE watcher = ?1 AND recipient = ?2 AND refused IS NULL), NULL, ?4))",
+    )?;
+    for recipient in &notice.recipients {
+        statement.execute((watcher, recipient.as_str(), &json, now.millis()))?;
+    }
+    Ok(())
+}
+
+/// How many watchers one call of [`overdue`] looks at, at most: the writer must not be away for long.
+const LOOKED_AT: usize = 2_000;
+
+fn overdue(
+    connection: &Connection,
+    now: Timestamp,
+    limit: usize,
+) -> rusqlite::Result<Vec<WatcherId>> {
+    let mut found = Vec::new();
+    let mut triggered_since = Vec::new();
+    {
+        let mut statement = connection.prepare_cached(
+            "SELECT row, id, deadline FROM watchers WHERE wake < ?1 ORDER BY wake LIMIT ?2",
+        )?;
+        let mut rows = statement.query((now.millis(), LOOKED_AT))?;
+        while found.len() < limit
+            && let Some(row) = rows.next()?
+        {
+            let deadline: i64 = row.get(2)?;
+            if deadline < now.millis() {
+                let id: String = row.get(1)?;
+                found.extend(WatcherId::parse(&id).ok());
+            } else {
+                triggered_since.push((row.get::<_, i64>(0)?, deadline));
+            }
+        }
+    }
+    let mut statement =
+        connection.prepare_cached("UPDATE watchers SET wake = ?2 WHERE row = ?1")?;
+    for watcher in triggered_since {
+        statement.execute(watcher)?;
+    }
+    Ok(found)
+}
+
+fn claim(
+    connection: &Connection,
+    policy: HistoryPolicy,
+    now: Timestamp,
+    lease_end: Timestamp,
+    limit: usize,
+) -> rusqlite::Result<Vec<Claim>> {
+    struct Due {
+        number: i64,
+        watcher: i64,
+        token: u64,
+        delivery: Delivery,
+    }
+    let due: Vec<Due> = connection
+        .prepare_cached(
+            "SELECT row, watcher, token, recipient, notice, attempts FROM deliveries \
+             WHERE due <= ?1 ORDER BY due, row LIMIT ?2",
+        )?
+        .query_map((now.millis(), limit), |row| {
+            Ok(Due {
+                number: row.get(0)?,
+                watcher: row.get(1)?,
+                token: row.get(2)?,
+                delivery: Delivery {
+                    recipient: Recipient::from_stored(row.get(3)?),
+                    notice: rows::read_notice(row, 4)?,
+                    attempts: row.get(5)?,
+                },
+            })
+        })?
+        .collect::<Result<_, _>>()?;
+    let mut claims = Vec::with_capacity(due.len());
+    for Due {
+        number,
+        watcher,
+        token,
+        delivery,
+    } in due
+    {
+        let Some(stored) = rows::find_row(connection, watcher)? else {
+            continue;
+        };
+        let until = delivery.notice.last_event;
+        let events = stored.history(connection, policy, until, Notice::EVENTS_SHOWN)?;
+        let key = DeliveryKey {
+            watcher: stored.watcher.id,
+            number,
+            token: token + 1,
+        };
+        claims.push(Claim {
+            key,
+            delivery,
+            events,
+        });
+    }
+    let mut statement = connection
+        .prepare_cached("UPDATE deliveries SET due = ?2, claimed = 1, token = ?3 WHERE row = ?1")?;
+    for claim in &claims {
+        statement.execute((claim.key.number, lease_end.millis(), claim.key.token))?;
+    }
+    Ok(claims)
+}
+
+fn settle(
+    connection: &Connection,
+    claim: &DeliveryKey,
+    outcome: &Outcome,
+    now: Timestamp,
+) -> rusqlite::Result<bool> {
+    let claimed: Option<(i64, String)> = connection
+        .prepare_cached(
+            "SELECT watcher, recipient FROM deliveries WHERE row = ?1 AND token = ?2 AND claimed",
+        )?
+        .query_row((claim.number, claim.token), |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .optional()?;
+    let Some((watcher, recipient)) = claimed else {
+        return Ok(false);
+    };
+    if let Outcome::TryAgain(at) = outcome {
+        connection
+            .prepare_cached(
+                "UPDATE deliveries SET due = ?2, claimed = 0, token = token + 1, attempts = attempts + 1 \
+                 WHERE row = ?1",
+            )?
+            .execute((claim.number, at.millis()))?;
+        return Ok(true);
+    }
+    connection
+        .prepare_cached(
+            "DELETE FROM deliveries WHERE watcher = ?1 AND recipient = ?2 AND refused IS NOT NULL",
+        )?
+        .execute((watcher, &recipient))?;
+    match outcome {
+        Outcome::Refused(reason) => connection
+            .prepare_cached(
+                "UPDATE deliveries SET refused = ?2, due = NULL, claimed = 0, attempts = attempts + 1 \
+                 WHERE row = ?1",
+            )?
+            .execute((claim.number, reason))?,
+        _ => connection
+            .prepare_cached("DELETE FROM deliveries WHERE row = ?1")?
+            .execute([claim.number])?,
+    };
+    connection
+        .prepare_cached(
+            "UPDATE deliveries SET due = ?3 WHERE row = (SELECT row FROM deliveries \
+             WHERE watcher = ?1 AND recipient = ?2 AND refused IS NULL ORDER BY row LIMIT 1)",
+        )?
+        .execute((watcher, &recipient, now.millis()))?;
+    Ok(true)
+}
+
+/// Takes away the events that nobody will read again, a little after some commits, round and round.
+///
+/// For each event that arrives two are looked at, so there are never more than about twice as many as are
+/// kept, and no trigger pays for a long history.
+struct Sweep {
+    policy: HistoryPolicy,
+    pending: usize,
+}
+
+impl Sweep {
+    const STEP: usize = 1_024;
+
+    fn after_commit(&mut self, connection: &Connection, jobs: usize) {
+        self.pending += jobs;
+        if self.pending < Self::STEP {
+            return;
+        }
+        self.pending = 0;
+        if let Err(error) = self.step(connection) {
+            tracing::warn!(%error, "old events could not be swept away; the next commits will try again");
+        }
+    }
+
+    fn step(&self, connection: &Connection) -> rusqlite::Result<()> {
+        let transaction = connection.unchecked_transaction()?;
+        let from: i64 = transaction
+            .prepare_cached("SELECT swept FROM housekeeping")?
+            .query_row([], |row| row.get(0))?;
+        let limit = 2 * Self::STEP;
+        let mut seen = Vec::with_capacity(limit);
+        {
+            let mut statement = transaction.prepare_cached(
+                "SELECT e.row, e.number, e.at, w.events, w.last_event FROM events e \
+                 LEFT JOIN watchers w ON w.row = e.watcher WHERE e.row > ?1 ORDER BY e.row LIMIT ?2",
+            )?;
+            let mut rows = statement.query((from, limit))?;
+            while let Some(row) = rows.next()? {
+                let kept = match row.get::<_, Option<i64>>(3)? {
+                    None => false,
+                    Some(events) => {
+                        let rank = events - row.get::<_, i64>(1)?;
+                        self.policy.keeps(
+                            usize::try_from(rank).unwrap_or(0),
+                            Timestamp::from_millis(row.get(2)?),
+                            Timestamp::from_millis(row.get(4)?),
+                        )
+                    }
+                };
+                seen.push((row.get::<_, i64>(0)?, kept));
+            }
+        }
+        let mut delete = transaction.prepare_cached("DELETE FROM events WHERE row = ?1")?;
+        for (row, _) in seen.iter().filter(|(_, kept)| !kept) {
+            delete.execute([row])?;
+        }
+        drop(delete);
+        let swept = if seen.len() < limit {
+            0
+        } else {
+            seen.last().map_or(0, |(row, _)| *row)
+        };
+        transaction
+            .prepare_cached("UPDATE housekeeping SET swept = ?1")?
+            .execute([swept])?;
+        transaction.commit()
+    }
+}

@@ -1,0 +1,140 @@
+//! Opening a database file: settings, schema versions, and who may have it.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+/// What makes a file one of ours: `NWch`.
+const APPLICATION_ID: i32 = 0x4e57_6368;
+
+/// The steps from each schema version to the next: the first makes version 1 of an empty file.
+const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
+
+/// Why a database file could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it open.
+    #[error("{} is in use by another Night's Watch", .0.display())]
+    InUse(PathBuf),
+    /// It is a database of some other program.
+    #[error("{} is the database of another program", .0.display())]
+    Foreign(PathBuf),
+    /// A later release wrote it.
+    #[error("{} has schema version {found}, but this release knows only up to {known}", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// The version in the file.
+        found: i64,
+        /// The last version that this release knows.
+        known: usize,
+    },
+    /// The file system refused.
+    #[error("cannot open {}", .0.display())]
+    File(PathBuf, #[source] io::Error),
+    /// SQLite refused.
+    #[error("cannot use {} as a database", .0.display())]
+    Database(PathBuf, #[source] rusqlite::Error),
+}
+
+/// Takes the database at `path` for this process, for as long as the returned file is open.
+pub(super) fn lock(path: &Path) -> Result<File, OpenError> {
+    let mut lock_path = path.as_os_str().to_owned();
+    lock_path.push(".lock");
+    let lock_path = PathBuf::from(lock_path);
+    let refused = |error| OpenError::File(lock_path.clone(), error);
+    let file = private_file(&lock_path).map_err(refused)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(path.to_owned())),
+        Err(TryLockError::Error(error)) => Err(refused(error)),
+    }
+}
+
+/// Opens the one connection that writes, and brings the schema up to date.
+pub(super) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
+    // SQLite gives its other files the permissions of this one. It holds addresses and trigger URLs.
+    private_file(path).map_err(|error| OpenError::File(path.to_owned(), error))?;
+    let database = |error| OpenError::Database(path.to_owned(), error);
+    let connection = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )
+    .map_err(database)?;
+    configure(&connection).map_err(database)?;
+    migrate(connection, path)
+}
+
+/// Opens a connection that only reads.
+pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.pragma_update(None, "query_only", true)?;
+    Ok(connection)
+}
+
+fn private_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+}
+
+fn configure(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(Duration::from_secs(5))?;
+    // Small pages: a trigger dirties one page of watchers, wherever that is, and the last one of events.
+    connection.pragma_update(None, "page_size", 1024)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "wal_autocheckpoint", 16_000)?;
+    connection.pragma_update(None, "cache_size", -65_536)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(())
+}
+
+fn migrate(mut connection: Connection, path: &Path) -> Result<Connection, OpenError> {
+    let database = |error| OpenError::Database(path.to_owned(), error);
+    let application: i32 = pragma(&connection, "application_id").map_err(database)?;
+    let found: i64 = pragma(&connection, "user_version").map_err(database)?;
+    let tables: i64 = connection
+        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+        .map_err(database)?;
+    let empty = application == 0 && found == 0 && tables == 0;
+    if !empty && application != APPLICATION_ID {
+        return Err(OpenError::Foreign(path.to_owned()));
+    }
+    let done = match usize::try_from(found) {
+        Ok(done) if done <= MIGRATIONS.len() => done,
+        _ => {
+            return Err(OpenError::Newer {
+                path: path.to_owned(),
+                found,
+                known: MIGRATIONS.len(),
+            });
+        }
+    };
+    for (step, sql) in MIGRATIONS.iter().enumerate().skip(done) {
+        let transaction = connection.transaction().map_err(database)?;
+        transaction
+            .execute_batch(sql)
+            .and_then(|()| transaction.pragma_update(None, "application_id", APPLICATION_ID))
+            .and_then(|()| transaction.pragma_update(None, "user_version", step + 1))
+            .and_then(|()| transaction.commit())
+            .map_err(database)?;
+    }
+    Ok(connection)
+}
+
+fn pragma<T: rusqlite::types::FromSql>(connection: &Connection, name: &str) -> rusqlite::Result<T> {
+    connection.pragma_query_value(None, name, |row| row.get(0))
+}

@@ -1,0 +1,208 @@
+//! Group commit: one thread writes, and many callers share each commit.
+//!
+//! Jobs wait in a queue. The thread takes what has gathered there while it was busy, runs it all in one
+//! transaction, commits, and only then answers anybody. So nothing is acknowledged before it is on disk, and
+//! the more callers there are, the less each of them pays for the disk.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::ports::StoreError;
+
+/// How many jobs may wait. Callers beyond that wait to be let in.
+const QUEUE: usize = 4_096;
+/// How many jobs share a commit, at most.
+const BATCH: usize = 512;
+/// How long a caller waits to be let into the queue before it is turned away.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The sending side: what callers have of the writer.
+#[derive(Clone, Debug)]
+pub(super) struct Writer(mpsc::Sender<Message>);
+
+enum Message {
+    Job(Box<dyn Job>),
+    Close,
+}
+
+/// A piece of work inside a shared transaction.
+trait Job: Send {
+    /// Does the work. An error here fails the whole transaction, so a job reads and checks before it
+    /// writes, and reports what it finds wrong as its result.
+    fn run(&mut self, connection: &Connection) -> rusqlite::Result<()>;
+    /// Answers the caller, once it is known what became of the transaction.
+    fn finish(self: Box<Self>, committed: Result<(), Arc<rusqlite::Error>>);
+}
+
+struct Task<F, T> {
+    work: Option<F>,
+    result: Option<Result<T, StoreError>>,
+    reply: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<F, T> Job for Task<F, T>
+where
+    F: FnOnce(&Connection) -> rusqlite::Result<T> + Send,
+    T: Send,
+{
+    fn run(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        let Some(work) = self.work.take() else {
+            return Ok(());
+        };
+        match work(connection) {
+            Ok(value) => self.result = Some(Ok(value)),
+            // Rows are understood before anything is written, so this spoils nobody else's work.
+            Err(error) if is_corruption(&error) => self.result = Some(Err(corrupt(&error))),
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, committed: Result<(), Arc<rusqlite::Error>>) {
+        let result = match (committed, self.result) {
+            (Ok(()), Some(result)) => result,
+            (Ok(()), None) => Err(StoreError::unavailable(
+                "the transaction ended before this job",
+            )),
+            (Err(error), _) => Err(StoreError::unavailable(error)),
+        };
+        // A caller that has gone away needs no answer.
+        let _ = self.reply.send(result);
+    }
+}
+
+pub(super) fn store_error(error: rusqlite::Error) -> StoreError {
+    if is_corruption(&error) {
+        corrupt(&error)
+    } else {
+        StoreError::unavailable(error)
+    }
+}
+
+fn is_corruption(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error;
+    matches!(
+        error,
+        Error::FromSqlConversionFailure(..)
+            | Error::IntegralValueOutOfRange(..)
+            | Error::InvalidColumnType(..)
+            | Error::Utf8Error(..)
+    )
+}
+
+fn corrupt(error: &rusqlite::Error) -> StoreError {
+    StoreError::Corrupt(error.to_string())
+}
+
+impl Writer {
+    /// Starts the thread. It calls `after_commit` after each commit, with the number of jobs that shared it.
+    pub(super) fn start(
+        connection: Connection,
+        after_commit: impl FnMut(&Connection, usize) + Send + 'static,
+    ) -> std::io::Result<(Self, std::thread::JoinHandle<()>)> {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let thread = std::thread::Builder::new()
+            .name("sqlite-writer".to_owned())
+            .spawn(move || run(&connection, receiver, after_commit))?;
+        Ok((Self(sender), thread))
+    }
+
+    /// Runs `work` in a transaction, and returns what it returned once that is on disk.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let job = Box::new(Task {
+            work: Some(work),
+            result: None,
+            reply,
+        });
+        match tokio::time::timeout(PATIENCE, self.0.reserve()).await {
+            Ok(Ok(place)) => place.send(Message::Job(job)),
+            Ok(Err(_)) => return Err(StoreError::unavailable("the store is closed")),
+            Err(_) => return Err(StoreError::unavailable("too many writes are waiting")),
+        }
+        answer
+            .await
+            .unwrap_or_else(|_| Err(StoreError::unavailable("the writer has stopped")))
+    }
+
+    /// Lets the thread end once it has done what was queued before.
+    pub(super) async fn close(&self) {
+        let _ = self.0.send(Message::Close).await;
+    }
+}
+
+fn run(
+    connection: &Connection,
+    mut queue: mpsc::Receiver<Message>,
+    mut after_commit: impl FnMut(&Connection, usize),
+) {
+    let mut closing = false;
+    while !closing {
+        let Some(first) = queue.blocking_recv() else {
+            break;
+        };
+        let mut jobs = Vec::new();
+        let mut next = Some(first);
+        while let Some(message) = next {
+            match message {
+                Message::Job(job) => jobs.push(job),
+                Message::Close => {
+                    // Jobs that came before the closing are still done, later ones are not let in.
+                    queue.close();
+                    closing = true;
+                }
+            }
+            next = if jobs.len() < BATCH {
+                queue.try_recv().ok()
+            } else {
+                None
+            };
+        }
+        commit(connection, &mut jobs, &mut after_commit);
+        while closing && let Ok(message) = queue.try_recv() {
+            if let Message::Job(job) = message {
+                commit(connection, &mut vec![job], &mut after_commit);
+            }
+        }
+    }
+    // The next start finds one tidy file. If this fails, it finds the journal instead, which is as good.
+    let _ = connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
+}
+
+fn commit(
+    connection: &Connection,
+    jobs: &mut Vec<Box<dyn Job>>,
+    after_commit: &mut impl FnMut(&Connection, usize),
+) {
+    if jobs.is_empty() {
+        return;
+    }
+    let outcome = transaction(connection, jobs).map_err(|error| {
+        if !connection.is_autocommit() {
+            let _ = connection.execute_batch("ROLLBACK");
+        }
+        Arc::new(error)
+    });
+    let count = jobs.len();
+    for job in jobs.drain(..) {
+        job.finish(outcome.clone());
+    }
+    if outcome.is_ok() {
+        after_commit(connection, count);
+    }
+}
+
+fn transaction(connection: &Connection, jobs: &mut [Box<dyn Job>]) -> rusqlite::Result<()> {
+    connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+    for job in jobs {
+        job.run(connection)?;
+    }
+    connection.prepare_cached("COMMIT")?.execute([])?;
+    Ok(())
+}

@@ -1,0 +1,113 @@
+//! Which watchers somebody wants to see.
+
+use regex::{Regex, RegexBuilder};
+
+use super::Watcher;
+
+/// Conditions on watchers; one that is absent holds for all.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Only those that are late, or only those that are not.
+    pub late: Option<bool>,
+    /// Only those that are paused, or only those that are not.
+    pub paused: Option<bool>,
+    /// Only those in which this expression is found.
+    pub search: Option<Search>,
+}
+
+impl Filter {
+    /// Whether `watcher` meets every condition.
+    #[must_use]
+    pub fn matches(&self, watcher: &Watcher) -> bool {
+        self.allows(watcher.state.is_late(), watcher.state.is_paused())
+            && self
+                .search
+                .as_ref()
+                .is_none_or(|search| search.is_found_in(watcher))
+    }
+
+    /// Whether a watcher that is late and paused as said can match: what a store may select by before it
+    /// reads further.
+    #[must_use]
+    pub fn allows(&self, late: bool, paused: bool) -> bool {
+        self.late.is_none_or(|wanted| wanted == late)
+            && self.paused.is_none_or(|wanted| wanted == paused)
+    }
+}
+
+/// A regular expression that is looked for in a watcher's name, slug, identifier and addresses.
+///
+/// It takes linear time in what it searches, whatever the expression, and bounded memory.
+#[derive(Clone, Debug)]
+pub struct Search(Regex);
+
+/// Why an expression cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidSearch {
+    /// Not a regular expression.
+    #[error("is not a regular expression: {0}")]
+    Syntax(String),
+    /// Its compiled form would take too much memory.
+    #[error("is a regular expression that is too large")]
+    TooLarge,
+}
+
+impl Search {
+    /// The largest compiled expression, in bytes.
+    const MAX_SIZE: usize = 256 * 1024;
+
+    /// Reads an expression.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidSearch`] if it is malformed or too large.
+    pub fn parse(expression: &str) -> Result<Self, InvalidSearch> {
+        RegexBuilder::new(expression)
+            .size_limit(Self::MAX_SIZE)
+            .dfa_size_limit(Self::MAX_SIZE)
+            .nest_limit(50)
+            .build()
+            .map(Self)
+            .map_err(|error| match error {
+                regex::Error::CompiledTooBig(_) => InvalidSearch::TooLarge,
+                // The last line of the report says what is wrong; those before it point at the place.
+                error => InvalidSearch::Syntax(
+                    error
+                        .to_string()
+                        .lines()
+                        .last()
+                        .map(|line| line.trim_start_matches("error: ").to_owned())
+                        .unwrap_or_default(),
+                ),
+            })
+    }
+
+    fn is_found_in(&self, watcher: &Watcher) -> bool {
+        self.0.is_match(watcher.name.as_str())
+            || self.0.is_match(watcher.slug.as_str())
+            || self.0.is_match(watcher.id.as_str())
+            || watcher
+                .recipients
+                .iter()
+                .any(|recipient| self.0.is_match(recipient.as_str()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn malformed_and_exploding_expressions_are_refused() {
+        assert_eq!(
+            Search::parse("(").map(|_| ()),
+            Err(InvalidSearch::Syntax("unclosed group".to_owned()))
+        );
+        assert_eq!(
+            Search::parse("(a{500}){500}").map(|_| ()),
+            Err(InvalidSearch::TooLarge)
+        );
+        assert!(Search::parse(&"(".repeat(1_000)).is_err());
+        assert!(Search::parse("(a*)*b").is_ok());
+    }
+}

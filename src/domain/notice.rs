@@ -1,0 +1,323 @@
+//! What people are told, and in which words.
+
+use std::fmt::{self, Write as _};
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::{Description, Event, Name, Periodicity, Recipient, Slug, Timestamp};
+
+/// A change of a watcher that people have to hear of, with all that it takes to tell them later.
+///
+/// It holds the facts of its own moment: a mail that leaves after a day's retries says what was so then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// Tells this notice from every other one; a repeat of the same notice has the same.
+    pub id: NoticeId,
+    /// What happened.
+    pub kind: NoticeKind,
+    /// When it was decided.
+    pub at: Timestamp,
+    /// The watcher's name.
+    pub name: Name,
+    /// The watcher's description.
+    pub description: Description,
+    /// How often the watcher was expected to report.
+    pub periodicity: Periodicity,
+    /// The deadline that was missed.
+    pub deadline: Timestamp,
+    /// The newest event of the watcher's history: for a resumption by a trigger, that trigger.
+    pub last_event: Timestamp,
+    /// Everybody who is to be told; each is told, and retried, apart from the others.
+    pub recipients: Vec<Recipient>,
+}
+
+/// What a notice is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoticeKind {
+    /// The deadline has passed.
+    Late,
+    /// The watcher is no longer late.
+    Resumed {
+        /// The notice of the lateness that has ended; absent if it was told by another program.
+        late: Option<NoticeId>,
+        /// When the watcher has to be heard from next.
+        next_deadline: Timestamp,
+    },
+}
+
+/// The identity of a notice, the base of a mail's Message-ID.
+///
+/// It is derived from facts that no two notices share, and the watcher's identifier is not among them:
+/// that one must not leave in a mail, since it is what protects the trigger URL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct NoticeId(Uuid);
+
+impl NoticeId {
+    const NAMESPACE: Uuid = Uuid::from_u128(0x6f5b_6d1c_0c3e_4b0a_9a53_2d6e_1f7c_8e24);
+
+    pub(super) fn derive(word: &str, slug: &Slug, deadline: Timestamp, at: Timestamp) -> Self {
+        let facts = format!("{word}\n{slug}\n{}\n{}", deadline.millis(), at.millis());
+        Self(Uuid::new_v5(&Self::NAMESPACE, facts.as_bytes()))
+    }
+
+    /// Reads an identity as [`fmt::Display`] wrote it; `None` if it is not one.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Uuid::try_parse(text).ok().map(Self)
+    }
+}
+
+/// Hexadecimal digits and hyphens only.
+impl fmt::Display for NoticeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl NoticeKind {
+    /// `late` or `resumed`, for logs and metrics.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Late => "late",
+            Self::Resumed { .. } => "resumed",
+        }
+    }
+}
+
+impl Notice {
+    /// How many of the newest events a message shows.
+    pub const EVENTS_SHOWN: usize = 15;
+
+    /// One line that tells the kind and the watcher: people filter on how it begins.
+    #[must_use]
+    pub fn subject(&self) -> String {
+        let name = one_line(self.name.as_str());
+        match self.kind {
+            NoticeKind::Late => format!("[LATE] {name} has not reported"),
+            NoticeKind::Resumed { .. } => format!("[RESUMED] {name} is reporting again"),
+        }
+    }
+
+    /// The message itself: plain text, lines ended by a line feed, times in UTC.
+    ///
+    /// `events` are the newest ones of the history as it was when the notice was decided, newest first.
+    #[must_use]
+    pub fn body(&self, events: &[Event]) -> String {
+        let name = one_line(self.name.as_str());
+        let every = human(self.periodicity.span());
+        let mut facts: Vec<(&str, String)> = Vec::new();
+        let mut text = match self.kind {
+            NoticeKind::Late => {
+                let silence = human(self.deadline.since(self.last_event));
+                facts.push(("Due by", self.deadline.to_string()));
+                facts.push((
+                    "Last event",
+                    format!("{}, {silence} before", self.last_event),
+                ));
+                facts.push(("Expected", format!("every {every}")));
+                let delay = self.at.since(self.deadline);
+                if delay >= Duration::from_secs(1) {
+                    facts.push(("Noticed", format!("{}, {} after", self.at, human(delay))));
+                }
+                format!(
+                    "{name} has not reported. It was due by {}.\n\n",
+                    self.deadline
+                )
+            }
+            NoticeKind::Resumed { next_deadline, .. } => {
+                let late_by = human(self.at.since(self.deadline));
+                facts.push(("Was due by", format!("{}, {late_by} before", self.deadline)));
+                facts.push(("Next due by", next_deadline.to_string()));
+                facts.push(("Expected", format!("every {every}")));
+                if self.last_event == self.at {
+                    format!("{name} is reporting again, since {}.\n\n", self.at)
+                } else {
+                    format!(
+                        "{name} is no longer late, since {}: its periodicity was changed.\n\n",
+                        self.at
+                    )
+                }
+            }
+        };
+        for (label, fact) in facts {
+            let _ = writeln!(text, "  {label:<12} {fact}");
+        }
+        if !self.description.as_str().trim().is_empty() {
+            text += "\nWhat it is:\n\n";
+            for line in self.description.as_str().trim().lines() {
+                let _ = writeln!(text, "  {}", one_line(line));
+            }
+        }
+        if !events.is_empty() {
+            text += "\nNewest events, in UTC:\n\n";
+            for event in events.iter().take(Self::EVENTS_SHOWN) {
+                let _ = writeln!(text, "  {}  {}", event.at, one_line(&event.text));
+            }
+        }
+        text
+    }
+}
+
+/// `text` without anything that would break a line or a header, or steer a terminal.
+fn one_line(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
+}
+
+/// A span in the two largest units that it fills, as a person would say it.
+fn human(span: Duration) -> String {
+    const UNITS: [(&str, u128); 5] = [
+        ("day", 86_400_000),
+        ("hour", 3_600_000),
+        ("minute", 60_000),
+        ("second", 1_000),
+        ("millisecond", 1),
+    ];
+    let mut rest = span.as_millis();
+    let mut parts = Vec::new();
+    for (unit, millis) in UNITS {
+        // Milliseconds beside seconds would be noise.
+        if parts.len() == 2 || (millis == 1 && !parts.is_empty()) {
+            break;
+        }
+        let count = rest / millis;
+        rest %= millis;
+        if count > 0 {
+            parts.push(format!(
+                "{count} {unit}{}",
+                if count == 1 { "" } else { "s" }
+            ));
+        } else if !parts.is_empty() {
+            break;
+        }
+    }
+    if parts.is_empty() {
+        "0 seconds".to_owned()
+    } else {
+        parts.join(" ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn late() -> Notice {
+        let last_event = Timestamp::from_millis(1_426_727_324_885);
+        let deadline = last_event.after(Duration::from_hours(1));
+        Notice {
+            id: NoticeId(Uuid::nil()),
+            kind: NoticeKind::Late,
+            at: deadline.next(),
+            name: Name::from_stored("Nightly\r\nbackup".to_owned()),
+            description: Description::default(),
+            periodicity: Periodicity::from_seconds(3600.0).expect("a periodicity"),
+            deadline,
+            last_event,
+            recipients: vec![],
+        }
+    }
+
+    #[test]
+    fn a_late_notice_says_what_was_expected_and_what_came_last() {
+        let events = vec![Event {
+            at: late().last_event,
+            text: "Triggered (a\nb)".to_owned(),
+        }];
+        let notice = Notice {
+            description: Description::from_stored("db1\nask Ann\n".to_owned()),
+            ..late()
+        };
+        assert_eq!(notice.subject(), "[LATE] Nightly  backup has not reported");
+        assert_eq!(
+            notice.body(&events),
+            "Nightly  backup has not reported. It was due by 2015-03-19T02:08:44.885Z.\n\
+             \n\
+             \x20 Due by       2015-03-19T02:08:44.885Z\n\
+             \x20 Last event   2015-03-19T01:08:44.885Z, 1 hour before\n\
+             \x20 Expected     every 1 hour\n\
+             \n\
+             What it is:\n\
+             \n\
+             \x20 db1\n\
+             \x20 ask Ann\n\
+             \n\
+             Newest events, in UTC:\n\
+             \n\
+             \x20 2015-03-19T01:08:44.885Z  Triggered (a b)\n"
+        );
+    }
+
+    #[test]
+    fn a_late_notice_says_so_when_it_was_noticed_late() {
+        let at = late().deadline.after(Duration::from_secs(90));
+        let body = Notice { at, ..late() }.body(&[]);
+        assert!(
+            body.contains("  Noticed      2015-03-19T02:10:14.885Z, 1 minute 30 seconds after\n"),
+            "{body}"
+        );
+    }
+
+    #[test]
+    fn a_resumed_notice_says_since_when_and_until_when() {
+        let at = late().deadline.after(Duration::from_mins(12));
+        let kind = NoticeKind::Resumed {
+            late: None,
+            next_deadline: at.after(Duration::from_hours(1)),
+        };
+        let notice = Notice {
+            kind,
+            at,
+            last_event: at,
+            ..late()
+        };
+        assert_eq!(
+            notice.subject(),
+            "[RESUMED] Nightly  backup is reporting again"
+        );
+        assert_eq!(
+            notice.body(&[]),
+            "Nightly  backup is reporting again, since 2015-03-19T02:20:44.885Z.\n\
+             \n\
+             \x20 Was due by   2015-03-19T02:08:44.885Z, 12 minutes before\n\
+             \x20 Next due by  2015-03-19T03:20:44.885Z\n\
+             \x20 Expected     every 1 hour\n"
+        );
+        let by_update = Notice {
+            last_event: late().last_event,
+            ..notice
+        };
+        assert!(by_update.body(&[]).contains("its periodicity was changed"));
+    }
+
+    #[test]
+    fn at_most_fifteen_events_are_shown() {
+        let events = vec![
+            Event {
+                at: late().at,
+                text: "Triggered".to_owned()
+            };
+            20
+        ];
+        assert_eq!(late().body(&events).matches("Triggered").count(), 15);
+    }
+
+    #[test]
+    fn spans_are_said_in_two_units() {
+        for (millis, said) in [
+            (0, "0 seconds"),
+            (1, "1 millisecond"),
+            (1_250, "1 second"),
+            (60_000, "1 minute"),
+            (3_660_000, "1 hour 1 minute"),
+            (90_061_000, "1 day 1 hour"),
+            (3_601_000, "1 hour"),
+            (172_800_000, "2 days"),
+        ] {
+            assert_eq!(human(Duration::from_millis(millis)), said);
+        }
+    }
+}

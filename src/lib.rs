@@ -1,0 +1,13 @@
+//! Night's Watch notices when a scheduled task goes silent, and tells people.
+//!
+//! The house, from the inside out; each floor knows only those above it in this list:
+//!
+//! - [`domain`]: the rules. Pure: no I/O, no async, no clock, no randomness.
+//! - [`ports`]: what the rules need of the world, as contracts.
+//! - [`adapters`]: the contracts fulfilled.
+
+pub mod domain;
+
+pub mod ports;
+
+pub mod adapters;

@@ -1,0 +1,35 @@
+//! What the program needs of the world, as three contracts.
+//!
+//! - [`WatcherStore`] keeps watchers, their history and what still has to be told.
+//! - [`Notifier`] tells one person one thing.
+//! - [`Clock`] says what time it is, and waits.
+//!
+//! The use cases in [`crate::app`] know only these; [`crate::adapters`] implements them.
+//!
+//! # Adding a storage engine
+//!
+//! 1. Implement [`WatcherStore`] in a module of its own under `src/adapters/storage/`. Its contract says all
+//!    that the rest of the program relies on. [`Watcher::apply`](crate::domain::Watcher::apply) holds the
+//!    rules: call it, and keep what it returns in one atomic write.
+//! 2. Add a line for it to `stores!` in `tests/it/conformance.rs`, and run
+//!    `cargo test --test it conformance`: the same cases run over every store.
+//! 3. Add a line to `open_store` in `src/app/wiring.rs`, and a section to the configuration.
+//!
+//! # Adding a notification engine
+//!
+//! 1. Implement [`Notifier`] in a module of its own under `src/adapters/notify/`. What a message says comes
+//!    from [`Notice::subject`](crate::domain::Notice::subject) and
+//!    [`Notice::body`](crate::domain::Notice::body).
+//! 2. Add a line to `open_notifier` in `src/app/wiring.rs`, and a section to the configuration. Retries,
+//!    order, leases and restarts are the delivery loop's business, not the engine's.
+
+pub mod clock;
+pub mod notifier;
+pub mod store;
+
+pub use clock::Clock;
+pub use notifier::{Message, Notifier, NotifyError};
+pub use store::{
+    Census, Claim, Delivery, DeliveryKey, Detail, InsertError, Key, Outcome, Record, StoreError,
+    TransactError, Transacted, WatcherStore,
+};

@@ -1,0 +1,54 @@
+//! Telling one person one thing.
+
+use std::error::Error;
+
+use async_trait::async_trait;
+
+use crate::domain::{Event, Notice, Recipient};
+
+/// One notice for one recipient: the unit of delivery.
+#[derive(Clone, Copy, Debug)]
+pub struct Message<'a> {
+    /// What is to be told.
+    pub notice: &'a Notice,
+    /// The newest events of the watcher's history as of the notice, newest first.
+    pub events: &'a [Event],
+    /// Who is to be told.
+    pub recipient: &'a Recipient,
+}
+
+/// Tells people of notices.
+///
+/// # Contract
+///
+/// *At least once.* The delivery loop calls [`Notifier::deliver`] again until it answers `Ok` or
+/// [`NotifyError::Refused`], also after a restart. An engine that can mark its messages marks them with
+/// [`Notice::id`], so that a repeat is recognisable.
+///
+/// *Independence.* Calls run concurrently, up to a few dozen at a time. One that fails or hangs must not
+/// disturb another.
+///
+/// *Time.* The engine bounds its own waiting, to about a minute. The delivery loop drops a call that takes
+/// longer than a lease; dropping it must leave nothing behind that a later call would trip over.
+#[async_trait]
+pub trait Notifier: Send + Sync {
+    /// Hands `message` over. `Ok` means that somebody else has taken responsibility for it.
+    ///
+    /// # Errors
+    ///
+    /// [`NotifyError::Refused`] only if this recipient can never be reached with this message, however
+    /// often it is tried. All else, a wrong password of ours included, is [`NotifyError::TryAgain`]: an
+    /// alert is not lost because a server was set up wrongly for an hour.
+    async fn deliver(&self, message: Message<'_>) -> Result<(), NotifyError>;
+}
+
+/// Why a message was not handed over.
+#[derive(Debug, thiserror::Error)]
+pub enum NotifyError {
+    /// It may work later.
+    #[error("could not be delivered now")]
+    TryAgain(#[source] Box<dyn Error + Send + Sync>),
+    /// It never will.
+    #[error("was refused for good")]
+    Refused(#[source] Box<dyn Error + Send + Sync>),
+}

@@ -1,0 +1,287 @@
+//! Keeping watchers, their history, and what still has to be told.
+
+use std::error::Error;
+
+use async_trait::async_trait;
+
+use crate::domain::{
+    Action, Change, Event, Filter, Name, Notice, Recipient, Refusal, Slug, State, Timestamp,
+    Watcher, WatcherId,
+};
+
+/// Keeps watchers, their history, and the deliveries that are still owed.
+///
+/// # Contract
+///
+/// *Durability.* When a method that changes something returns `Ok`, the change survives the death of the
+/// process; on an engine with a disk, also the loss of power. When it returns an error, nothing has changed,
+/// unless the error says that the outcome is unknown.
+///
+/// *Atomicity.* Each method takes effect as a whole, at one instant between call and return. A reader never
+/// sees a watcher without the event, or without the deliveries, that belong to its state.
+///
+/// *Order.* Changes of one watcher happen one after another; each sees all that the ones before it did.
+///
+/// *Rules.* A store has none of its own: [`Watcher::apply`] and [`HistoryPolicy`] decide, and the store keeps
+/// what they say.
+///
+/// *Cost.* [`WatcherStore::transact`] must not cost more for a watcher with a long history, and neither that
+/// nor the queries that the loops make may cost more for a store with many watchers than an index costs.
+/// The store reads the history of a watcher only where a method says so.
+///
+/// *Dropped calls.* A caller may drop a call's future at any await. The change then happens wholly or not
+/// at all; the store stays usable.
+///
+/// *Deliveries.* A notice owes one delivery to each of its recipients. For one watcher and one recipient,
+/// deliveries are handed out in the order in which their notices arose: the next one becomes due when the
+/// one before it was settled for good. There is no order among recipients or watchers.
+///
+/// [`HistoryPolicy`]: crate::domain::HistoryPolicy
+#[async_trait]
+pub trait WatcherStore: Send + Sync {
+    /// Keeps a new watcher with its first event.
+    ///
+    /// # Errors
+    ///
+    /// [`InsertError::IdTaken`] or [`InsertError::SlugTaken`] if another watcher has the same identifier or
+    /// slug, however closely the two inserts race.
+    async fn insert(&self, watcher: &Watcher, event: &Event) -> Result<(), InsertError>;
+
+    /// Changes the watcher named by `key` as [`Watcher::apply`] says of `action` at `now`.
+    ///
+    /// The watcher as it becomes, its new event, and a delivery for each recipient of each notice (due at
+    /// once, unless an earlier one to the same recipient is still owed) are kept in one atomic write.
+    /// With [`Detail::Full`] the answer has the history as it is after the change.
+    ///
+    /// # Errors
+    ///
+    /// [`TransactError::NotFound`] if there is no such watcher, [`TransactError::Refused`] if the rules
+    /// refuse the action, [`TransactError::SlugTaken`] if the watcher would get the slug of another.
+    async fn transact(
+        &self,
+        key: &Key,
+        action: &Action,
+        now: Timestamp,
+        detail: Detail,
+    ) -> Result<Transacted, TransactError>;
+
+    /// The watcher named by `key` with its history, or `None` if there is no such watcher.
+    async fn find(&self, key: &Key) -> Result<Option<Record>, StoreError>;
+
+    /// A page of the watchers that match `filter`, ordered by slug: the first `limit` of those whose slug
+    /// comes after `after`, in the order of the slugs' bytes.
+    ///
+    /// Fewer than `limit` means that there are no more. Each page is consistent in itself; a watcher that
+    /// is renamed between two pages may be on both or on neither. With [`Detail::Full`] each has its history.
+    async fn list(
+        &self,
+        filter: &Filter,
+        after: Option<&Slug>,
+        limit: usize,
+        detail: Detail,
+    ) -> Result<Vec<Record>, StoreError>;
+
+    /// Forgets the watcher named by `key`, with its history and the deliveries it still owes.
+    /// Returns whether there was one.
+    async fn delete(&self, key: &Key) -> Result<bool, StoreError>;
+
+    /// When a deadline passes next: not later than the earliest deadline of a watcher on time, or `None` if
+    /// no watcher is on time.
+    ///
+    /// It may be earlier than that, as long as calls of [`WatcherStore::overdue`] bring it closer.
+    async fn next_deadline(&self) -> Result<Option<Timestamp>, StoreError>;
+
+    /// Watchers on time whose deadline lies before `now`, at most `limit`, in any order.
+    ///
+    /// There are more as long as [`WatcherStore::next_deadline`] lies before `now`; a call that returns none
+    /// has brought that closer.
+    async fn overdue(&self, now: Timestamp, limit: usize) -> Result<Vec<WatcherId>, StoreError>;
+
+    /// When a delivery becomes due next, or a claim's lease ends, whichever comes first; `None` if nothing
+    /// is owed.
+    async fn next_delivery(&self) -> Result<Option<Timestamp>, StoreError>;
+
+    /// Claims deliveries that are due at `now`, at most `limit`, those that have been due longest first.
+    ///
+    /// Nobody else is handed a claimed delivery before `lease_end`; from then on it is due again, unless it
+    /// was settled. Of claims that race for a delivery exactly one gets it. A store that only one process
+    /// can open lets go of all claims when it is opened.
+    async fn claim(
+        &self,
+        now: Timestamp,
+        lease_end: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Claim>, StoreError>;
+
+    /// Records what became of a claimed delivery. Returns whether the claim still held: `false` means that
+    /// nothing was recorded, because the lease had ended and somebody else holds or has settled it, or
+    /// because the watcher is gone.
+    ///
+    /// [`Outcome::Delivered`] and [`Outcome::Refused`] are final: the delivery is no longer owed, and the
+    /// next one to the same recipient becomes due at `now`. A refused one is kept, for the [`Census`], until
+    /// a later delivery to the same recipient is settled for good or the watcher is deleted.
+    async fn settle(
+        &self,
+        claim: &DeliveryKey,
+        outcome: &Outcome,
+        now: Timestamp,
+    ) -> Result<bool, StoreError>;
+
+    /// Counts what is there, for the metrics; it may take time in proportion.
+    async fn census(&self) -> Result<Census, StoreError>;
+
+    /// Returns when the store has shown that it can read and write; it changes nothing that others see.
+    async fn ping(&self) -> Result<(), StoreError>;
+
+    /// Finishes what was begun and lets go of the engine. Later calls fail; a second close does nothing.
+    async fn close(&self);
+}
+
+/// How somebody names a watcher.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Key {
+    /// By its identifier.
+    Id(WatcherId),
+    /// By its slug.
+    Slug(Slug),
+    /// By its name, which has to be the very same; names are unique since their slugs are.
+    Name(Name),
+}
+
+/// How much of a watcher a caller wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// The watcher without its history.
+    Summary,
+    /// The watcher with its history.
+    Full,
+}
+
+/// A watcher as a store hands it out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The watcher.
+    pub watcher: Watcher,
+    /// Its history, newest first, as far as the history policy keeps it; empty with [`Detail::Summary`].
+    pub history: Vec<Event>,
+}
+
+/// What [`WatcherStore::transact`] did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transacted {
+    /// How the watcher stood before the change.
+    pub before: State,
+    /// The change that was kept.
+    pub change: Change,
+    /// The history after it; empty with [`Detail::Summary`].
+    pub history: Vec<Event>,
+}
+
+/// The name of a claimed delivery in its store: opaque to everybody else.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct DeliveryKey {
+    /// The watcher that owes it.
+    pub watcher: WatcherId,
+    /// The delivery's number within its store or watcher.
+    pub number: i64,
+    /// What tells this claim from an earlier or later one of the same delivery.
+    pub token: u64,
+}
+
+/// One notice owed to one recipient.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// What is to be told.
+    pub notice: Notice,
+    /// Who is to be told.
+    pub recipient: Recipient,
+    /// How often it was tried in vain.
+    pub attempts: u32,
+}
+
+/// A delivery that was handed out to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// What to settle it by.
+    pub key: DeliveryKey,
+    /// What to deliver. The notice's `recipients` may be left empty: `recipient` is who counts.
+    pub delivery: Delivery,
+    /// The newest events of the watcher that are not later than the notice's `last_event`, newest first,
+    /// at most [`Notice::EVENTS_SHOWN`].
+    pub events: Vec<Event>,
+}
+
+/// What became of a claimed delivery.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was taken over by somebody who will see to the rest.
+    Delivered,
+    /// It failed; it is due again at the given instant.
+    TryAgain(Timestamp),
+    /// It will never succeed, for the given reason.
+    Refused(String),
+}
+
+/// How much is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Watchers on time.
+    pub on_time: u64,
+    /// Watchers that are late.
+    pub late: u64,
+    /// Watchers that are paused.
+    pub paused: u64,
+    /// Deliveries that are owed, claimed or not.
+    pub owed: u64,
+    /// Deliveries that were refused for good.
+    pub refused: u64,
+}
+
+/// Why a store could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The engine failed or is out of reach; it may be there later.
+    #[error("the store is not available")]
+    Unavailable(#[source] Box<dyn Error + Send + Sync>),
+    /// The engine answered with something that this program did not write.
+    #[error("the store holds something that cannot be understood: {0}")]
+    Corrupt(String),
+}
+
+impl StoreError {
+    /// The engine failed because of `cause`.
+    pub fn unavailable(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Unavailable(cause.into())
+    }
+}
+
+/// Why a watcher was not inserted.
+#[derive(Debug, thiserror::Error)]
+pub enum InsertError {
+    /// Another watcher has its identifier.
+    #[error("the identifier is taken")]
+    IdTaken,
+    /// Another watcher has its slug.
+    #[error("the slug is taken")]
+    SlugTaken,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a watcher was not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum TransactError {
+    /// There is no such watcher.
+    #[error("there is no such watcher")]
+    NotFound,
+    /// Another watcher has the slug that it would get.
+    #[error("the slug is taken")]
+    SlugTaken,
+    /// The rules forbid it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
