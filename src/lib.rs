@@ -4,10 +4,13 @@
 //!
 //! - [`domain`]: the rules. Pure: no I/O, no async, no clock, no randomness.
 //! - [`ports`]: what the rules need of the world, as contracts.
-//! - [`adapters`]: the contracts fulfilled.
+//! - [`app`]: the use cases, the loops that work by themselves, settings, and the wiring.
+//! - [`adapters`]: the contracts fulfilled, and the HTTP interface.
 
 pub mod domain;
 
 pub mod ports;
+
+pub mod app;
 
 pub mod adapters;

@@ -3,4 +3,6 @@
 //! Each family knows the ports and the use cases, and none of the other families.
 
 pub mod clock;
+pub mod http;
+pub mod notify;
 pub mod storage;

@@ -1,0 +1,228 @@
+//! Refusals, all in one envelope.
+
+use std::error::Error as _;
+use std::marker::PhantomData;
+
+use poem::error::{MethodNotAllowedError, NotFoundError};
+use poem::http::{HeaderValue, StatusCode, header};
+use poem::{Error, IntoResponse, Response};
+use poem_openapi::ApiResponse;
+use poem_openapi::payload::Payload;
+use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, Registry};
+use poem_openapi::{Enum, Object};
+use serde::Serialize;
+
+use super::views::Answer;
+use crate::app::UseCaseError;
+use crate::domain::Refusal;
+use crate::ports::StoreError;
+
+/// A request that was not done, and why, in the words that the client gets.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Rejection {
+    status: StatusCode,
+    message: String,
+    allow: Option<String>,
+}
+
+/// An error.
+#[derive(Debug, Object, Serialize)]
+#[oai(rename = "Error")]
+struct ErrorView {
+    status: ErrorStatus,
+    /// What was wrong, in one sentence.
+    error: String,
+}
+
+#[derive(Debug, Enum, Serialize)]
+#[oai(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase")]
+enum ErrorStatus {
+    Error,
+}
+
+impl Rejection {
+    /// A rejection with `status`, for the reason in `message`.
+    pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            message: message.into(),
+            allow: None,
+        }
+    }
+
+    /// The request itself is wrong.
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, message)
+    }
+
+    /// There is nothing at the path.
+    pub fn no_such_path() -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "there is no such path; /docs describes those that there are",
+        )
+    }
+
+    /// The method is not one of `allow`, a list as in the header `Allow`.
+    pub fn method_not_allowed(allow: &str) -> Self {
+        Self {
+            allow: Some(allow.to_owned()),
+            ..Self::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                format!("this path answers {allow} only"),
+            )
+        }
+    }
+
+    /// Something went wrong inside, which is no business of the client's.
+    pub fn internal() -> Self {
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "something went wrong inside; the log knows more",
+        )
+    }
+}
+
+impl From<UseCaseError> for Rejection {
+    fn from(error: UseCaseError) -> Self {
+        let status = match &error {
+            UseCaseError::NotFound => StatusCode::NOT_FOUND,
+            UseCaseError::NameTaken
+            | UseCaseError::Refused(Refusal::AlreadyPaused | Refusal::NotPaused) => {
+                StatusCode::CONFLICT
+            }
+            UseCaseError::Refused(Refusal::NothingToUpdate) => StatusCode::BAD_REQUEST,
+            UseCaseError::Store(StoreError::Unavailable(_)) => {
+                return Self::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "the store is not available; nothing was changed, try again later",
+                );
+            }
+            UseCaseError::Store(StoreError::Corrupt(_)) => return Self::internal(),
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+impl IntoResponse for Rejection {
+    fn into_response(self) -> Response {
+        let view = ErrorView {
+            status: ErrorStatus::Error,
+            error: self.message,
+        };
+        let mut response = Answer(view).into_response();
+        response.set_status(self.status);
+        if let Some(allow) = self
+            .allow
+            .and_then(|allow| HeaderValue::from_str(&allow).ok())
+        {
+            response.headers_mut().insert(header::ALLOW, allow);
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            let challenge = HeaderValue::from_static("Bearer");
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        response
+    }
+}
+
+impl From<Rejection> for Error {
+    fn from(rejection: Rejection) -> Self {
+        Self::from_response(rejection.into_response())
+    }
+}
+
+/// Puts into the envelope what no handler of ours has answered.
+pub(super) fn envelope(error: Error) -> Response {
+    if error.is_from_response() {
+        return error.into_response();
+    }
+    if error.is::<NotFoundError>() {
+        return Rejection::no_such_path().into_response();
+    }
+    if error.is::<MethodNotAllowedError>() {
+        // Whatever else a path answers, it answers GET.
+        return Rejection::method_not_allowed("GET").into_response();
+    }
+    let status = error.status();
+    if status.is_client_error() {
+        return Rejection::new(status, error.to_string()).into_response();
+    }
+    tracing::error!(%error, source = error.source().map(ToString::to_string), "a request failed inside");
+    Rejection::internal().into_response()
+}
+
+/// Which errors an operation can answer with, for its description.
+pub trait Statuses: Send + Sync + 'static {
+    /// The codes, in ascending order.
+    const CODES: &'static [u16];
+}
+
+/// A [`Rejection`] by an operation that answers with the codes of `S`.
+#[derive(Debug)]
+pub struct Failure<S> {
+    rejection: Rejection,
+    statuses: PhantomData<S>,
+}
+
+impl<S, E: Into<Rejection>> From<E> for Failure<S> {
+    fn from(error: E) -> Self {
+        Self {
+            rejection: error.into(),
+            statuses: PhantomData,
+        }
+    }
+}
+
+impl<S: Statuses> From<Failure<S>> for Error {
+    fn from(failure: Failure<S>) -> Self {
+        debug_assert!(
+            S::CODES.contains(&failure.rejection.status.as_u16()),
+            "the description of this operation does not have {:?}",
+            failure.rejection
+        );
+        failure.rejection.into()
+    }
+}
+
+impl<S: Statuses> ApiResponse for Failure<S> {
+    fn meta() -> MetaResponses {
+        let response = |code: &u16| MetaResponse {
+            description: describe(*code),
+            status: Some(*code),
+            status_range: None,
+            content: vec![MetaMediaType {
+                content_type: Answer::<ErrorView>::CONTENT_TYPE,
+                schema: Answer::<ErrorView>::schema_ref(),
+            }],
+            headers: Vec::new(),
+        };
+        MetaResponses {
+            responses: S::CODES.iter().map(response).collect(),
+        }
+    }
+
+    fn register(registry: &mut Registry) {
+        <Answer<ErrorView> as Payload>::register(registry);
+    }
+}
+
+fn describe(code: u16) -> &'static str {
+    match code {
+        400 => "A parameter is missing, malformed, unknown or contradictory; the error names it.",
+        401 => "The key is missing or wrong.",
+        403 => "The request only prefetches, which must not change anything.",
+        404 => "There is no such watcher.",
+        405 => "The path does not answer this method.",
+        409 => "The watcher is not in a state that allows this, or its name is taken.",
+        414 => "The path and query are too long.",
+        431 => "The headers are too long.",
+        500 => "Something went wrong inside.",
+        503 => "The service cannot do this now; nothing was changed.",
+        _ => "An error.",
+    }
+}

@@ -1,0 +1,403 @@
+//! What holds for every operation, read off the operation's own description.
+//!
+//! The guard stands around each endpoint, so no way of writing a path leads past it. It answers, in this
+//! order: methods that the path does not have; requests that must not change anything, for operations that
+//! do; missing or wrong keys; parameters that are unknown, repeated, undecodable or missing.
+
+use std::collections::HashMap;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use poem::endpoint::{BoxEndpoint, EndpointExt, make};
+use poem::http::{Method, StatusCode, header};
+use poem::{Endpoint, Request, Response, Result};
+use poem_openapi::registry::{MetaApi, MetaOperation, MetaParamIn, MetaSecurityScheme, Registry};
+use poem_openapi::{OpenApi, Tags};
+use secrecy::{ExposeSecret, SecretString};
+use subtle::ConstantTimeEq;
+
+use super::api::Tag;
+use super::errors::Rejection;
+use crate::domain::WatcherId;
+
+/// An API whose every endpoint is guarded.
+pub(super) struct Guarded<A> {
+    inner: PhantomData<A>,
+    api: A,
+    auth_key: Option<Arc<SecretString>>,
+}
+
+impl<A> Guarded<A> {
+    /// Guards `api`. With a key, operations that read or change watchers demand it.
+    pub(super) fn new(api: A, auth_key: Option<SecretString>) -> Self {
+        Self {
+            inner: PhantomData,
+            api,
+            auth_key: auth_key.map(Arc::new),
+        }
+    }
+}
+
+/// The parameter that carries the key.
+const AUTH_KEY: &str = "auth_key";
+/// The names of the two ways to give the key, in the description.
+const SCHEMES: [&str; 2] = ["authKey", "bearer"];
+
+/// What is demanded of requests for one operation.
+#[derive(Clone)]
+struct Rules {
+    parameters: Vec<Rule>,
+    /// The key, if one is demanded.
+    key: Option<Arc<SecretString>>,
+    /// Whether the operation needs a key where there is one.
+    secured: bool,
+    changes: bool,
+    /// Whether the path is the short trigger URL, which shares its pattern with paths that there are not.
+    short: bool,
+}
+
+#[derive(Clone)]
+struct Rule {
+    name: String,
+    required: bool,
+    repeatable: bool,
+}
+
+fn is_secured(operation: &MetaOperation) -> bool {
+    // Whoever forgets a tag gets the strictest guard.
+    ![Tag::Triggers, Tag::Operation]
+        .iter()
+        .any(|tag| operation.tags.contains(&tag.name()))
+}
+
+fn changes(operation: &MetaOperation) -> bool {
+    ![Tag::Queries, Tag::Operation]
+        .iter()
+        .any(|tag| operation.tags.contains(&tag.name()))
+}
+
+impl<A: OpenApi> OpenApi for Guarded<A> {
+    fn meta() -> Vec<MetaApi> {
+        let mut apis = A::meta();
+        let operations = apis
+            .iter_mut()
+            .flat_map(|api| &mut api.paths)
+            .flat_map(|path| &mut path.operations);
+        for operation in operations.filter(|operation| is_secured(operation)) {
+            operation.security = SCHEMES
+                .map(|scheme| HashMap::from([(scheme, Vec::new())]))
+                .to_vec();
+        }
+        apis
+    }
+
+    fn register(registry: &mut Registry) {
+        A::register(registry);
+        let scheme = MetaSecurityScheme {
+            ty: "apiKey",
+            description: Some(
+                "The key from the configuration; not needed where none is configured.",
+            ),
+            name: Some(AUTH_KEY),
+            key_in: Some("query"),
+            scheme: None,
+            bearer_format: None,
+            flows: None,
+            openid_connect_url: None,
+        };
+        let bearer = MetaSecurityScheme {
+            ty: "http",
+            description: Some("The same key in a header, where it does not end up in logs."),
+            name: None,
+            key_in: None,
+            scheme: Some("bearer"),
+            bearer_format: None,
+            flows: None,
+            openid_connect_url: None,
+        };
+        registry.create_security_scheme(SCHEMES[0], scheme);
+        registry.create_security_scheme(SCHEMES[1], bearer);
+    }
+
+    fn add_routes(self, routes: &mut HashMap<String, HashMap<Method, BoxEndpoint<'static>>>) {
+        let mut rules = HashMap::new();
+        for path in Self::meta().into_iter().flat_map(|api| api.paths) {
+            let pattern = shape(&path.path);
+            for operation in path.operations {
+                let of = Rules::of(&pattern, &operation, self.auth_key.as_ref());
+                rules.insert((pattern.clone(), operation.method), of);
+            }
+        }
+        let mut inner = HashMap::new();
+        self.api.add_routes(&mut inner);
+        for (path, methods) in inner {
+            let pattern = shape(&path);
+            let allow = allow(&pattern, &methods, &rules);
+            let guarded = routes.entry(path.clone()).or_default();
+            let mut short = false;
+            for (method, endpoint) in methods {
+                let rules = rules.remove(&(pattern.clone(), method.clone()));
+                let rules = rules.expect("each route has a description: both come from one macro");
+                short = rules.short;
+                guarded.insert(method, guard(rules, endpoint));
+            }
+            for method in others(&allow) {
+                guarded.insert(method, not_allowed(&allow, short));
+            }
+        }
+    }
+}
+
+/// A path without the names of its parameters, which the description and the router write differently.
+fn shape(path: &str) -> String {
+    let is_parameter = |segment: &str| segment.starts_with([':', '{']);
+    let segments = path
+        .split('/')
+        .map(|segment| if is_parameter(segment) { ":" } else { segment });
+    segments.collect::<Vec<_>>().join("/")
+}
+
+/// The methods of a path, as in the header `Allow`. HEAD goes with a GET that changes nothing.
+fn allow(
+    pattern: &str,
+    methods: &HashMap<Method, BoxEndpoint<'static>>,
+    rules: &HashMap<(String, Method), Rules>,
+) -> String {
+    let mut allow: Vec<&str> = methods.keys().map(Method::as_str).collect();
+    allow.sort_unstable();
+    let get = rules.get(&(pattern.to_owned(), Method::GET));
+    if get.is_some_and(|rules| !rules.changes) {
+        allow.push("HEAD");
+    }
+    allow.join(", ")
+}
+
+/// The methods that `allow` does not have.
+fn others(allow: &str) -> impl Iterator<Item = Method> {
+    let allowed: Vec<String> = allow.split(", ").map(str::to_owned).collect();
+    [
+        Method::GET,
+        Method::HEAD,
+        Method::POST,
+        Method::PUT,
+        Method::DELETE,
+        Method::PATCH,
+        Method::OPTIONS,
+        Method::TRACE,
+        Method::CONNECT,
+    ]
+    .into_iter()
+    .filter(move |method| !allowed.iter().any(|allowed| allowed == method.as_str()))
+}
+
+fn not_allowed(allow: &str, short: bool) -> BoxEndpoint<'static> {
+    let allow = allow.to_owned();
+    make(move |request: Request| {
+        let allow = allow.clone();
+        async move {
+            if short && !is_short_url(&request) {
+                return Err(Rejection::no_such_path().into());
+            }
+            Err::<Response, poem::Error>(Rejection::method_not_allowed(&allow).into())
+        }
+    })
+    .map_to_response()
+    .boxed()
+}
+
+fn guard(rules: Rules, endpoint: BoxEndpoint<'static>) -> BoxEndpoint<'static> {
+    let shared = Arc::new((rules, endpoint));
+    make(move |request: Request| {
+        let shared = Arc::clone(&shared);
+        async move {
+            let (rules, endpoint) = &*shared;
+            rules.check(&request)?;
+            endpoint.call(request).await
+        }
+    })
+    .map_to_response()
+    .boxed()
+}
+
+impl Rules {
+    fn of(pattern: &str, operation: &MetaOperation, auth_key: Option<&Arc<SecretString>>) -> Self {
+        let parameters = operation
+            .params
+            .iter()
+            .filter(|param| param.in_type == MetaParamIn::Query);
+        let secured = is_secured(operation);
+        Self {
+            parameters: parameters
+                .map(|param| Rule {
+                    name: param.name.clone(),
+                    required: param.required,
+                    repeatable: param.schema.is_array(),
+                })
+                .collect(),
+            key: auth_key.filter(|_| secured).cloned(),
+            secured,
+            changes: changes(operation),
+            short: pattern == "/:",
+        }
+    }
+
+    fn check(&self, request: &Request) -> Result<(), Rejection> {
+        if self.short && !is_short_url(request) {
+            return Err(Rejection::no_such_path());
+        }
+        if self.changes && is_prefetch(request) {
+            let message = "this request only prefetches, and so it changed nothing";
+            return Err(Rejection::new(StatusCode::FORBIDDEN, message));
+        }
+        let query = request.uri().query().unwrap_or_default();
+        let parameters: Vec<_> = query
+            .split('&')
+            .filter(|pair| !pair.is_empty())
+            .map(decode)
+            .collect();
+        self.check_key(request, &parameters)?;
+        self.check_parameters(parameters)
+    }
+
+    fn check_key(
+        &self,
+        request: &Request,
+        parameters: &[Result<(String, String), Rejection>],
+    ) -> Result<(), Rejection> {
+        let Some(key) = &self.key else { return Ok(()) };
+        let key = key.expose_secret().as_bytes();
+        let is_right = |given: &str| bool::from(given.as_bytes().ct_eq(key));
+        let given = parameters
+            .iter()
+            .flatten()
+            .filter(|(name, _)| name == AUTH_KEY)
+            .map(|(_, value)| value.as_str());
+        if given.chain(bearer(request)).any(is_right) {
+            return Ok(());
+        }
+        let message = "the parameter \"auth_key\", or the header \"Authorization: Bearer\", is missing or wrong";
+        Err(Rejection::new(StatusCode::UNAUTHORIZED, message))
+    }
+
+    fn check_parameters(
+        &self,
+        parameters: Vec<Result<(String, String), Rejection>>,
+    ) -> Result<(), Rejection> {
+        let mut seen: Vec<String> = Vec::new();
+        for parameter in parameters {
+            let (name, _) = parameter?;
+            let rule = self.parameters.iter().find(|rule| rule.name == name);
+            if rule.is_none() && !(self.secured && name == AUTH_KEY) {
+                let known: Vec<_> = self
+                    .parameters
+                    .iter()
+                    .map(|rule| rule.name.as_str())
+                    .collect();
+                let known = if known.is_empty() {
+                    "none".to_owned()
+                } else {
+                    known.join(", ")
+                };
+                return Err(Rejection::bad_request(format!(
+                    "the parameter {name:?} is unknown here; known are: {known}"
+                )));
+            }
+            if seen.contains(&name) && !rule.is_some_and(|rule| rule.repeatable) {
+                return Err(Rejection::bad_request(format!(
+                    "the parameter {name:?} is given twice"
+                )));
+            }
+            seen.push(name);
+        }
+        match self
+            .parameters
+            .iter()
+            .find(|rule| rule.required && !seen.contains(&rule.name))
+        {
+            Some(rule) => Err(Rejection::bad_request(format!(
+                "the parameter {:?} is missing",
+                rule.name
+            ))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Reads `name=value` of a query. What the framework reads later is the same, but it does not complain.
+fn decode(pair: &str) -> Result<(String, String), Rejection> {
+    let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+    let name = decode_part(name).ok_or_else(|| {
+        Rejection::bad_request("the name of a parameter is not percent-encoded UTF-8")
+    })?;
+    match decode_part(value) {
+        Some(value) => Ok((name, value)),
+        None => Err(Rejection::bad_request(format!(
+            "the parameter {name:?} is not percent-encoded UTF-8"
+        ))),
+    }
+}
+
+fn decode_part(text: &str) -> Option<String> {
+    let is_complete = |escape: &str| {
+        let bytes = escape.as_bytes();
+        bytes.len() >= 2 && bytes[..2].iter().all(u8::is_ascii_hexdigit)
+    };
+    if !text.split('%').skip(1).all(is_complete) {
+        return None;
+    }
+    let text = text.replace('+', " ");
+    let decoded = percent_encoding::percent_decode_str(&text)
+        .decode_utf8()
+        .ok()?;
+    Some(decoded.into_owned())
+}
+
+fn is_short_url(request: &Request) -> bool {
+    let path = request.original_uri().path();
+    path.strip_prefix('/')
+        .is_some_and(|id| WatcherId::parse(id).is_ok())
+}
+
+fn is_prefetch(request: &Request) -> bool {
+    ["sec-purpose", "purpose", "x-purpose", "x-moz"]
+        .iter()
+        .any(|name| {
+            let values = request.headers().get_all(*name).iter();
+            values.filter_map(|value| value.to_str().ok()).any(|value| {
+                let value = value.to_ascii_lowercase();
+                value.contains("prefetch")
+                    || value.contains("preview")
+                    || value.contains("prerender")
+            })
+        })
+}
+
+fn bearer(request: &Request) -> Option<&str> {
+    let value = request
+        .headers()
+        .get(header::AUTHORIZATION)?
+        .to_str()
+        .ok()?;
+    let (scheme, key) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queries_are_decoded_strictly() {
+        let pair = |name: &str, value: &str| Ok((name.to_owned(), value.to_owned()));
+        assert_eq!(
+            decode("name=My+First%20Watcher%2B"),
+            pair("name", "My First Watcher+")
+        );
+        assert_eq!(decode("verbose"), pair("verbose", ""));
+        assert_eq!(decode("a=b=c"), pair("a", "b=c"));
+        assert_eq!(decode("a=%C3%A9"), pair("a", "é"));
+        for broken in ["a=%", "a=%4", "a=%zz", "a=%ff", "%ff=a", "a=%+1"] {
+            assert!(decode(broken).is_err(), "{broken}");
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! The HTTP interface: the one family that knows JSON and poem.
+//!
+//! A request passes, from the outside in:
+//!
+//! - [`server`]: connections, their limits, and their end.
+//! - [`site`]: what is served where; the log line, the limits and the error envelope that all answers share.
+//! - [`guard`]: what holds for each operation, read off its own description: who may, which parameters.
+//! - [`api`]: the operations themselves, with their [`params`], [`views`] and [`errors`].
+
+pub mod server;
+
+pub mod site;
+
+pub mod guard;
+
+pub mod api;
+
+pub mod params;
+
+pub mod views;
+
+pub mod errors;
+
+pub use server::serve;
+pub use site::{Site, openapi_document};

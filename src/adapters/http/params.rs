@@ -1,0 +1,249 @@
+//! Parameters: their schemas for the description, and their way into the domain.
+
+use std::borrow::Cow;
+use std::fmt::Display;
+use std::marker::PhantomData;
+
+use poem_openapi::registry::{MetaSchema, MetaSchemaRef};
+use poem_openapi::types::{ParseFromParameter, ParseResult, Type};
+
+use super::errors::Rejection;
+use crate::domain::{
+    Comment, Description, InvalidComment, InvalidDescription, InvalidId, InvalidName,
+    InvalidPeriodicity, InvalidRecipient, InvalidSearch, Name, Periodicity, Recipient, Search,
+    Slug, WatcherId,
+};
+use crate::ports::Key;
+
+/// A value that a parameter can have.
+pub trait Parameter: Sized + Send + Sync {
+    /// Why a text is not such a value: the end of a sentence that begins with the parameter's name.
+    type Error: Display;
+
+    /// Reads the value.
+    ///
+    /// # Errors
+    ///
+    /// If the text is not one.
+    fn parse(text: &str) -> Result<Self, Self::Error>;
+
+    /// The value's schema.
+    fn schema() -> MetaSchema;
+}
+
+/// The text of a parameter whose value is a `T`. It is read by [`required`] and its sisters, not before, so
+/// that the error names the parameter and is ours.
+#[derive(Clone, Debug)]
+pub struct Text<T>(String, PhantomData<T>);
+
+/// A boolean, in the words of the interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flag(pub bool);
+
+/// Reads a parameter.
+pub(super) fn required<T: Parameter>(name: &str, text: &Text<T>) -> Result<T, Rejection> {
+    T::parse(&text.0)
+        .map_err(|error| Rejection::bad_request(format!("the parameter \"{name}\" {error}")))
+}
+
+/// Reads a parameter that may be absent.
+pub(super) fn optional<T: Parameter>(
+    name: &str,
+    text: Option<&Text<T>>,
+) -> Result<Option<T>, Rejection> {
+    text.map(|text| required(name, text)).transpose()
+}
+
+/// Reads a flag that is off when it is absent.
+pub(super) fn flag(name: &str, text: Option<&Text<Flag>>) -> Result<bool, Rejection> {
+    Ok(optional(name, text)?.is_some_and(|Flag(flag)| flag))
+}
+
+/// Reads the addresses of the parameter `email`; a single `-` or empty value stands for none.
+pub(super) fn recipients(texts: &[Text<Recipient>]) -> Result<Vec<Recipient>, Rejection> {
+    if let [Text(only, _)] = texts
+        && (only.is_empty() || only == "-")
+    {
+        return Ok(Vec::new());
+    }
+    if texts.len() > Recipient::MAX_PER_WATCHER {
+        let most = Recipient::MAX_PER_WATCHER;
+        return Err(Rejection::bad_request(format!(
+            "the parameter \"email\" is given more than {most} times"
+        )));
+    }
+    let read = |text: &Text<Recipient>| {
+        Recipient::parse(&text.0).map_err(|error| {
+            Rejection::bad_request(format!("the parameter \"email\" {error}: {:?}", text.0))
+        })
+    };
+    texts.iter().map(read).collect()
+}
+
+/// The watcher that a request names, by exactly one of the parameters that it may do so by.
+pub(super) fn key(
+    id: Option<Text<WatcherId>>,
+    slug: Option<Text<Slug>>,
+    name: Option<Text<Name>>,
+) -> Result<Key, Rejection> {
+    match (id, slug, name) {
+        (Some(id), None, None) => WatcherId::parse(&id.0)
+            .map(Key::Id)
+            .map_err(|_| not_found()),
+        (None, Some(slug), None) => Ok(Key::Slug(Slug::from_text(slug.0))),
+        (None, None, Some(name)) => Name::parse(&name.0).map(Key::Name).map_err(|_| not_found()),
+        (None, None, None) => Err(Rejection::bad_request(
+            "a watcher has to be named: one of the parameters \"id\", \"slug\" and \"name\" is missing",
+        )),
+        _ => Err(Rejection::bad_request(
+            "only one of the parameters \"id\", \"slug\" and \"name\" can name the watcher",
+        )),
+    }
+}
+
+/// The watcher that an update names: not by its name, which there is the new one.
+pub(super) fn key_without_name(
+    id: Option<Text<WatcherId>>,
+    slug: Option<Text<Slug>>,
+) -> Result<Key, Rejection> {
+    match (&id, &slug) {
+        (None, None) => Err(Rejection::bad_request(
+            "a watcher has to be named: one of the parameters \"id\" and \"slug\" is missing",
+        )),
+        _ => key(id, slug, None),
+    }
+}
+
+/// What nobody can be called is nobody's name.
+fn not_found() -> Rejection {
+    crate::app::UseCaseError::NotFound.into()
+}
+
+impl<T: Parameter> Type for Text<T> {
+    const IS_REQUIRED: bool = true;
+    type RawValueType = Self;
+    type RawElementValueType = Self;
+
+    fn name() -> Cow<'static, str> {
+        "string".into()
+    }
+
+    fn schema_ref() -> MetaSchemaRef {
+        MetaSchemaRef::Inline(Box::new(T::schema()))
+    }
+
+    fn as_raw_value(&self) -> Option<&Self> {
+        Some(self)
+    }
+
+    fn raw_element_iter<'a>(&'a self) -> Box<dyn Iterator<Item = &'a Self> + 'a> {
+        Box::new(std::iter::once(self))
+    }
+}
+
+impl<T: Parameter> ParseFromParameter for Text<T> {
+    fn parse_from_parameter(value: &str) -> ParseResult<Self> {
+        Ok(Self(value.to_owned(), PhantomData))
+    }
+}
+
+/// Why a text is not a boolean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("is not a boolean: true, yes or 1; or false, no, 0 or empty")]
+pub struct InvalidFlag;
+
+impl Parameter for Flag {
+    type Error = InvalidFlag;
+
+    fn parse(text: &str) -> Result<Self, InvalidFlag> {
+        match text {
+            "true" | "yes" | "1" => Ok(Self(true)),
+            "false" | "no" | "0" | "" => Ok(Self(false)),
+            _ => Err(InvalidFlag),
+        }
+    }
+
+    fn schema() -> MetaSchema {
+        let words = ["true", "yes", "1", "false", "no", "0", ""];
+        MetaSchema {
+            enum_items: words.map(Into::into).to_vec(),
+            ..MetaSchema::new("string")
+        }
+    }
+}
+
+/// Takes over a type of the domain that has a `parse` of its own.
+macro_rules! parameter {
+    ($type:ty, $error:ty, $schema:expr) => {
+        impl Parameter for $type {
+            type Error = $error;
+
+            fn parse(text: &str) -> Result<Self, $error> {
+                <$type>::parse(text)
+            }
+
+            fn schema() -> MetaSchema {
+                $schema
+            }
+        }
+    };
+}
+
+fn text(min: usize, max: usize, example: &str) -> MetaSchema {
+    MetaSchema {
+        min_length: (min > 0).then_some(min),
+        max_length: Some(max),
+        example: Some(example.into()),
+        ..MetaSchema::new("string")
+    }
+}
+
+parameter!(
+    Name,
+    InvalidName,
+    text(1, Name::MAX_CHARS, "My First Watcher")
+);
+parameter!(
+    Description,
+    InvalidDescription,
+    text(0, Description::MAX_CHARS, "The nightly dump of db1")
+);
+parameter!(
+    Comment,
+    InvalidComment,
+    text(0, Comment::MAX_CHARS, "42 files in 3 minutes")
+);
+parameter!(
+    Periodicity,
+    InvalidPeriodicity,
+    MetaSchema {
+        minimum: Some(0.001),
+        maximum: Some(Periodicity::MAX.seconds()),
+        example: Some(3600.into()),
+        ..MetaSchema::new_with_format("number", "double")
+    }
+);
+parameter!(
+    WatcherId,
+    InvalidId,
+    MetaSchema {
+        pattern: Some("^[a-z]{8}$".to_owned()),
+        example: Some("fbkvlsby".into()),
+        ..MetaSchema::new("string")
+    }
+);
+// The format is not `email`: a single hyphen stands for no address at all.
+parameter!(Recipient, InvalidRecipient, text(0, 320, "ops@example.com"));
+parameter!(Search, InvalidSearch, text(0, 1_000, "^backup-"));
+
+impl Parameter for Slug {
+    type Error = std::convert::Infallible;
+
+    fn parse(text: &str) -> Result<Self, Self::Error> {
+        Ok(Self::from_text(text.to_owned()))
+    }
+
+    fn schema() -> MetaSchema {
+        text(1, Name::MAX_CHARS, "my-first-watcher")
+    }
+}

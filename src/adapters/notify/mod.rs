@@ -1,0 +1,4 @@
+//! Notification engines.
+
+pub mod log;
+pub mod smtp;

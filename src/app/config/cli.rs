@@ -1,0 +1,112 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::builder::NonEmptyStringValueParser;
+use clap::{Args, Parser, Subcommand};
+
+/// Notices when a scheduled task goes silent, and says so by mail.
+///
+/// Without a command it serves in the foreground. Settings come from nights-watch.ini, then from the
+/// environment (`NIGHTS_WATCH_<SECTION>_<KEY>`, such as `NIGHTS_WATCH_WSGI_AUTH_KEY`), then from the options
+/// here; what comes later wins.
+#[derive(Clone, Debug, Default, Parser)]
+#[command(name = "nights-watch", version)]
+pub struct Cli {
+    /// What to do instead of serving.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    /// Read this configuration file, which must exist [default: the first of ./nights-watch.ini,
+    /// /etc/nights-watch.ini, /usr/local/etc/nights-watch.ini, if there is one]
+    #[arg(long, value_name = "FILE", env = "NIGHTS_WATCH_CONFIG")]
+    pub config: Option<PathBuf>,
+
+    /// Options that stand above the file and the environment.
+    #[command(flatten)]
+    pub overrides: Overrides,
+}
+
+/// What the program can do apart from serving.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Print the OpenAPI document of the HTTP interface, and exit
+    Openapi,
+}
+
+/// Settings that the command line makes, above the file and the environment.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Overrides {
+    /// Listen on this address only [default: all interfaces]
+    #[arg(long, value_name = "HOST")]
+    pub host: Option<String>,
+
+    /// Listen on this port; 0 takes any free one [default: 80]
+    #[arg(long, value_name = "N")]
+    pub port: Option<u16>,
+
+    /// Keep watchers in this SQLite database [default: nights-watch.db]
+    #[arg(long, value_name = "FILE", value_parser = NonEmptyStringValueParser::new())]
+    pub database: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[track_caller]
+    fn parse(arguments: &[&str]) -> Cli {
+        Cli::try_parse_from([&["nights-watch"], arguments].concat()).unwrap()
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn without_a_command_it_serves() {
+        let cli = parse(&["--host", "::1", "--port", "0", "--database", "w.db"]);
+        assert_eq!(cli.command, None);
+        assert_eq!(cli.overrides.host.as_deref(), Some("::1"));
+        assert_eq!(cli.overrides.port, Some(0));
+        assert_eq!(cli.overrides.database.as_deref(), Some("w.db"));
+        assert_eq!(parse(&["openapi"]).command, Some(Command::Openapi));
+        assert_eq!(
+            parse(&["--config", "a.ini"]).config,
+            Some(PathBuf::from("a.ini"))
+        );
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for wrong in [
+            &["--port", "65536"][..],
+            &["--port", "http"],
+            &["--database", ""],
+            &["--prot", "80"],
+            &["serve"],
+        ] {
+            let arguments = [&["nights-watch"], wrong].concat();
+            assert!(Cli::try_parse_from(arguments).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn help_names_options_and_defaults() {
+        let help = Cli::command().render_help().to_string();
+        for words in [
+            "openapi",
+            "--config <FILE>",
+            "/usr/local/etc/nights-watch.ini",
+            "[default: all interfaces]",
+            "[default: 80]",
+            "[default: nights-watch.db]",
+            "--version",
+        ] {
+            assert!(help.contains(words), "{words} is missing:\n{help}");
+        }
+    }
+}

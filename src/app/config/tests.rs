@@ -1,0 +1,675 @@
+//! What each source may say, what wins, and every complaint in full.
+
+use secrecy::ExposeSecret;
+
+use super::*;
+use crate::domain::HistoryPolicy;
+
+const FILE: &str = "/etc/nights-watch.ini";
+
+fn from(ini: &str, env: &[(&str, &str)], flags: &Overrides) -> Result<Config, ConfigError> {
+    let file = (!ini.is_empty()).then(|| (PathBuf::from(FILE), ini.to_owned()));
+    let env = env
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    Config::from_sources(file, env, flags)
+}
+
+#[track_caller]
+fn ini(text: &str) -> Config {
+    from(text, &[], &Overrides::default()).unwrap()
+}
+
+#[track_caller]
+fn env(variables: &[(&str, &str)]) -> Config {
+    from("", variables, &Overrides::default()).unwrap()
+}
+
+/// The complaint about a file, without the name of the file in front.
+#[track_caller]
+fn check_ini(text: &str, complaint: &str) {
+    let error = from(text, &[], &Overrides::default()).unwrap_err();
+    assert_eq!(error.to_string(), format!("{FILE}: {complaint}"), "{text}");
+}
+
+#[track_caller]
+fn check_env(variables: &[(&str, &str)], complaint: &str) {
+    let error = from("", variables, &Overrides::default()).unwrap_err();
+    assert_eq!(error.to_string(), complaint);
+}
+
+fn email(text: &str) -> Email {
+    ini(&format!("[email]\nsender = a@example.com\n{text}"))
+        .email
+        .unwrap()
+}
+
+fn mongodb(config: Config) -> MongoDb {
+    match config.storage {
+        Storage::MongoDb(mongodb) => mongodb,
+        Storage::Sqlite { path } => panic!("SQLite at {}", path.display()),
+    }
+}
+
+fn sqlite(config: Config) -> PathBuf {
+    match config.storage {
+        Storage::Sqlite { path } => path,
+        Storage::MongoDb(mongodb) => panic!("{mongodb:?}"),
+    }
+}
+
+fn auth_key(config: &Config) -> Option<&str> {
+    config
+        .wsgi
+        .auth_key
+        .as_ref()
+        .map(ExposeSecret::expose_secret)
+}
+
+#[test]
+fn nothing_need_be_said() {
+    for text in ["", "\n", "[logging]\n[sqlite]\n[wsgi]\n[history]"] {
+        let config = ini(text);
+        assert_eq!(config.logging.file, None);
+        assert!(!config.logging.rotate);
+        assert_eq!(config.logging.max_size, 1_048_576);
+        assert_eq!(config.logging.backup_count, 5);
+        assert!(config.email.is_none());
+        assert_eq!(config.wsgi.host, None);
+        assert_eq!(config.wsgi.port, 80);
+        assert!(config.wsgi.auth_key.is_none());
+        assert_eq!(config.history.policy, HistoryPolicy::default());
+        assert_eq!(sqlite(config), PathBuf::from("nights-watch.db"));
+    }
+}
+
+#[test]
+fn an_empty_text_is_none() {
+    let config = ini(
+        "[logging]\nfile =\n[sqlite]\npath=\n[wsgi]\nhost=\nauth_key =\n\
+         [email]\nsender = a@example.com\nusername=\npassword =",
+    );
+    assert_eq!(config.logging.file, None);
+    assert_eq!(config.wsgi.host, None);
+    assert!(config.wsgi.auth_key.is_none());
+    assert!(
+        config
+            .email
+            .as_ref()
+            .is_some_and(|email| email.login.is_none())
+    );
+    assert_eq!(sqlite(config), PathBuf::from("nights-watch.db"));
+}
+
+#[test]
+fn logging_says_where_and_how_much() {
+    let logging =
+        ini("[logging]\nfile = /var/log/watch.log\nrotate = true\nmax_size = 1\nbackup_count = 0")
+            .logging;
+    assert_eq!(logging.file, Some(PathBuf::from("/var/log/watch.log")));
+    assert!(logging.rotate);
+    assert_eq!(logging.max_size, 1);
+    assert_eq!(logging.backup_count, 0);
+    for (text, expected) in [
+        ("true", true),
+        ("YES", true),
+        ("On", true),
+        ("1", true),
+        ("false", false),
+        ("No", false),
+        ("off", false),
+        ("0", false),
+    ] {
+        let logging = ini(&format!("[logging]\nrotate = {text}")).logging;
+        assert_eq!(logging.rotate, expected, "{text}");
+    }
+    check_ini(
+        "[logging]\nrotate = maybe",
+        r#"[logging] rotate: "maybe" is not true or false (nor yes, no, on, off, 1, 0)"#,
+    );
+    for wrong in ["0", "-1", "1 MB", "1.5", "", "18446744073709551616"] {
+        check_ini(
+            &format!("[logging]\nmax_size = {wrong}"),
+            &format!("[logging] max_size: {wrong:?} is not a number of bytes (1 or more)"),
+        );
+    }
+    check_ini(
+        "[logging]\nbackup_count = +5",
+        r#"[logging] backup_count: "+5" is not a number of files (0 or more)"#,
+    );
+}
+
+#[test]
+fn wsgi_says_where_to_listen() {
+    let config = ini("[wsgi]\nhost = ::1\nport = 0\nauth_key = open sesame");
+    assert_eq!(config.wsgi.host.as_deref(), Some("::1"));
+    assert_eq!(config.wsgi.port, 0);
+    assert_eq!(auth_key(&config), Some("open sesame"));
+    assert_eq!(ini("[wsgi]\nport = 65535").wsgi.port, 65_535);
+    for wrong in ["abc", "65536", "-1", "", "80/tcp"] {
+        check_ini(
+            &format!("[wsgi]\nport = {wrong}"),
+            &format!("[wsgi] port: {wrong:?} is not a port number (0 to 65535)"),
+        );
+    }
+}
+
+#[test]
+fn history_has_a_limit() {
+    for limit in [1, 10_000] {
+        let policy = ini(&format!("[history]\nlimit = {limit}")).history.policy;
+        assert_eq!(policy.limit(), limit);
+    }
+    for wrong in ["0", "10001", "many"] {
+        check_ini(
+            &format!("[history]\nlimit = {wrong}"),
+            &format!("[history] limit: {wrong:?} is not a number of events (1 to 10000)"),
+        );
+    }
+}
+
+#[test]
+fn sqlite_has_a_path() {
+    assert_eq!(
+        sqlite(ini("[sqlite]\npath = /var/lib/watch er.db")),
+        PathBuf::from("/var/lib/watch er.db")
+    );
+}
+
+#[test]
+fn mongodb_has_hosts_and_may_have_more() {
+    let plain = mongodb(ini("[mongodb]\nhosts = a, b:27018\nusername =\npassword ="));
+    assert_eq!(plain.hosts.expose_secret(), "a, b:27018");
+    assert_eq!(plain.database, None);
+    assert_eq!(plain.username, None);
+    assert!(plain.password.is_none());
+    assert_eq!(plain.replica_set, None);
+    assert!(plain.options.is_empty());
+
+    let full = mongodb(ini(
+        "[mongodb]\nhosts: mongodb://a:1,b:2/?w=1\ndatabase = watch\nusername = jon\n\
+         password = 0012\nreplicaSet = rs0\ntlsCAFile = /etc/ca.pem\nretryWrites=true",
+    ));
+    assert_eq!(full.hosts.expose_secret(), "mongodb://a:1,b:2/?w=1");
+    assert_eq!(full.database.as_deref(), Some("watch"));
+    assert_eq!(full.username.as_deref(), Some("jon"));
+    assert_eq!(
+        full.password
+            .map(|secret| secret.expose_secret().to_owned()),
+        Some("0012".to_owned())
+    );
+    assert_eq!(full.replica_set.as_deref(), Some("rs0"));
+    let options: Vec<(&str, &str)> = full
+        .options
+        .iter()
+        .map(|(key, value)| (key.as_str(), value.expose_secret()))
+        .collect();
+    assert_eq!(
+        options,
+        [("retryWrites", "true"), ("tlsCAFile", "/etc/ca.pem")]
+    );
+}
+
+#[test]
+fn mongodb_needs_hosts_and_a_user_for_its_password() {
+    for text in ["[mongodb]", "[mongodb]\nhosts =\ndatabase = d"] {
+        check_ini(
+            text,
+            "[mongodb] hosts is missing: host names separated by commas, or a connection string",
+        );
+    }
+    check_ini(
+        "[mongodb]\nhosts = a\npassword = hush",
+        "[mongodb] password: needs a username too",
+    );
+}
+
+#[test]
+fn only_one_storage_can_be_used() {
+    let both = "[sqlite] and [mongodb] are both set: only one storage can be used";
+    check_ini("[mongodb]\nhosts = a\n[sqlite]", both);
+    let mongodb = "[mongodb]\nhosts = a";
+    let database = Overrides {
+        database: Some("x.db".to_owned()),
+        ..Overrides::default()
+    };
+    let error = from(mongodb, &[], &database).unwrap_err();
+    assert_eq!(error.to_string(), format!("--database: {both}"));
+    let path = [("NIGHTS_WATCH_SQLITE_PATH", "x.db")];
+    let error = from(mongodb, &path, &Overrides::default()).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!("NIGHTS_WATCH_SQLITE_PATH: {both}")
+    );
+}
+
+#[test]
+fn email_has_a_sender() {
+    for sender in [
+        "watch@example.com",
+        "root@localhost",
+        "Night's Watch <watch@example.com>",
+        "\"Watch, Night's\" <watch@example.com>",
+    ] {
+        let email = ini(&format!("[email]\nsender = {sender}")).email.unwrap();
+        assert_eq!(email.sender, sender);
+        assert_eq!(email.host, "localhost");
+        assert_eq!(email.port, 25);
+        assert_eq!(email.tls, Tls::None);
+        assert!(email.login.is_none());
+    }
+    for wrong in ["watch", "Watch <watch>", "a@example.com, b@example.com"] {
+        check_ini(
+            &format!("[email]\nsender = {wrong}"),
+            &format!("[email] sender: {wrong:?} is not an address or Name <address>"),
+        );
+    }
+    for text in ["[email]", "[email]\nsender =\nhost = mail"] {
+        check_ini(
+            text,
+            "[email] sender is missing: an address such as watch@example.com",
+        );
+    }
+    check_env(
+        &[("NIGHTS_WATCH_EMAIL_SENDER", "a@b\r\nBcc: c@d")],
+        r#"NIGHTS_WATCH_EMAIL_SENDER: "a@b\r\nBcc: c@d" is not an address or Name <address>"#,
+    );
+}
+
+#[test]
+fn port_and_encryption_follow_each_other() {
+    for (text, port, tls) in [
+        ("", 25, Tls::None),
+        ("port = 25", 25, Tls::None),
+        ("port = 465", 465, Tls::Tls),
+        ("port = 587", 587, Tls::StartTls),
+        ("port = 2525", 2_525, Tls::None),
+        ("tls = none", 25, Tls::None),
+        ("tls = STARTTLS", 587, Tls::StartTls),
+        ("tls = tls", 465, Tls::Tls),
+        ("port = 25\ntls = starttls", 25, Tls::StartTls),
+        ("port = 587\ntls = none", 587, Tls::None),
+    ] {
+        let email = email(text);
+        assert_eq!((email.port, email.tls), (port, tls), "{text}");
+    }
+    let sender = "[email]\nsender = a@example.com\n";
+    check_ini(
+        &format!("{sender}tls = ssl"),
+        r#"[email] tls: "ssl" is not none, starttls or tls"#,
+    );
+    check_ini(
+        &format!("{sender}port = 0"),
+        r#"[email] port: "0" is not a port number (1 to 65535)"#,
+    );
+    for wrong in ["", "smtp://mail", "mail server"] {
+        check_ini(
+            &format!("{sender}host = {wrong}"),
+            &format!("[email] host: {wrong:?} is not a host name"),
+        );
+    }
+}
+
+#[test]
+fn a_password_goes_nowhere_in_the_clear() {
+    let login = "username = jon\npassword = hush\n";
+    for text in [
+        "",
+        "host = LOCALHOST",
+        "host = 127.0.0.2",
+        "host = ::1",
+        "host = mail.example.com\nport = 465",
+        "host = mail.example.com\nport = 587",
+        "host = mail.example.com\ntls = starttls",
+    ] {
+        let login = email(&format!("{login}{text}")).login.unwrap();
+        assert_eq!(login.username, "jon");
+        assert_eq!(login.password.expose_secret(), "hush");
+    }
+    for text in ["", "port = 2525", "port = 587\ntls = none"] {
+        check_ini(
+            &format!("[email]\nsender = a@example.com\nhost = mail.example.com\n{login}{text}"),
+            "[email] password: would go to mail.example.com unencrypted; \
+             set tls to starttls or tls",
+        );
+    }
+    check_ini(
+        "[email]\nsender = a@example.com\nusername = jon",
+        "[email] username: needs a password too",
+    );
+    check_ini(
+        "[email]\nsender = a@example.com\npassword = hush",
+        "[email] password: needs a username too",
+    );
+}
+
+#[test]
+fn flags_beat_the_environment_which_beats_the_file() {
+    let text = "[wsgi]\nhost = file\nport = 1\nauth_key = file\n[sqlite]\npath = file.db";
+    let variables = [
+        ("NIGHTS_WATCH_WSGI_HOST", "env"),
+        ("NIGHTS_WATCH_WSGI_PORT", "2"),
+        ("NIGHTS_WATCH_SQLITE_PATH", "env.db"),
+    ];
+    let config = from(text, &variables, &Overrides::default()).unwrap();
+    assert_eq!(config.wsgi.host.as_deref(), Some("env"));
+    assert_eq!(config.wsgi.port, 2);
+    assert_eq!(auth_key(&config), Some("file"));
+    assert_eq!(sqlite(config), PathBuf::from("env.db"));
+
+    let flags = Overrides {
+        host: Some("flag".to_owned()),
+        port: Some(3),
+        database: Some("flag.db".to_owned()),
+    };
+    let config = from(text, &variables, &flags).unwrap();
+    assert_eq!(config.wsgi.host.as_deref(), Some("flag"));
+    assert_eq!(config.wsgi.port, 3);
+    assert_eq!(sqlite(config), PathBuf::from("flag.db"));
+}
+
+#[test]
+fn a_complaint_names_the_source_that_won() {
+    let error = from(
+        "[wsgi]\nport = 1",
+        &[("NIGHTS_WATCH_WSGI_PORT", "abc")],
+        &Overrides::default(),
+    )
+    .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        r#"NIGHTS_WATCH_WSGI_PORT: "abc" is not a port number (0 to 65535)"#
+    );
+    // What is overridden is not read.
+    let flags = Overrides {
+        port: Some(3),
+        ..Overrides::default()
+    };
+    assert_eq!(
+        from("[wsgi]\nport = abc", &[], &flags).unwrap().wsgi.port,
+        3
+    );
+}
+
+#[test]
+fn the_environment_can_say_everything() {
+    let config = env(&[
+        ("NIGHTS_WATCH_LOGGING_FILE", "/tmp/log"),
+        ("NIGHTS_WATCH_LOGGING_MAX_SIZE", "10"),
+        ("NIGHTS_WATCH_LOGGING_BACKUP_COUNT", "1"),
+        ("NIGHTS_WATCH_EMAIL_SENDER", "a@example.com"),
+        ("NIGHTS_WATCH_WSGI_AUTH_KEY", " p#ss;w%rd "),
+        ("NIGHTS_WATCH_wsgi_Host", "::"),
+        ("NIGHTS_WATCH_HISTORY_LIMIT", "7"),
+        ("NIGHTS_WATCH_CONFIG", "other.ini"),
+        ("NIGHTS_WATCH_TEST_MONGODB_URI", "mongodb://x"),
+        ("PATH", "/bin"),
+        ("nights_watch_wsgi_port", "9"),
+    ]);
+    assert_eq!(config.logging.file, Some(PathBuf::from("/tmp/log")));
+    assert_eq!(config.logging.max_size, 10);
+    assert_eq!(config.logging.backup_count, 1);
+    assert_eq!(
+        config.email.as_ref().map(|email| email.sender.as_str()),
+        Some("a@example.com")
+    );
+    assert_eq!(auth_key(&config), Some(" p#ss;w%rd "));
+    assert_eq!(config.wsgi.host.as_deref(), Some("::"));
+    assert_eq!(config.wsgi.port, 80);
+    assert_eq!(config.history.policy.limit(), 7);
+}
+
+#[test]
+fn options_of_mongodb_are_the_same_in_any_case() {
+    let variables = [
+        ("NIGHTS_WATCH_MONGODB_HOSTS", "a"),
+        ("NIGHTS_WATCH_MONGODB_REPLICA_SET", "rs1"),
+        ("NIGHTS_WATCH_MONGODB_TLSCAFILE", "/env.pem"),
+        ("NIGHTS_WATCH_MONGODB_RETRY_WRITES", "false"),
+    ];
+    let ini = "[mongodb]\nReplicaSet = rs0\ntlsCAFile = /file.pem";
+    let mongodb = mongodb(from(ini, &variables, &Overrides::default()).unwrap());
+    assert_eq!(mongodb.replica_set.as_deref(), Some("rs1"));
+    let options: Vec<(&str, &str)> = mongodb
+        .options
+        .iter()
+        .map(|(key, value)| (key.as_str(), value.expose_secret()))
+        .collect();
+    assert_eq!(
+        options,
+        [("retrywrites", "false"), ("tlsCAFile", "/env.pem")]
+    );
+}
+
+#[test]
+fn names_that_mean_nothing_are_mistakes() {
+    check_ini(
+        "[wsgy]\nport = 80",
+        "[wsgy]: no such section; \
+         there are [logging], [mongodb], [sqlite], [email], [wsgi], [history]",
+    );
+    check_ini(
+        "[wsgi]\nprot = 80",
+        "[wsgi] prot: no such key; [wsgi] has host, port, auth_key",
+    );
+    check_env(
+        &[("NIGHTS_WATCH_WSGI_PROT", "80")],
+        "NIGHTS_WATCH_WSGI_PROT: no such key; [wsgi] has host, port, auth_key",
+    );
+    for name in [
+        "NIGHTS_WATCH_",
+        "NIGHTS_WATCH_PORT",
+        "NIGHTS_WATCH_WSGI",
+        "NIGHTS_WATCH_WSGY_PORT",
+        "NIGHTS_WATCH_CONFIGURATION",
+    ] {
+        check_env(
+            &[(name, "80")],
+            &format!(
+                "{name}: no such setting; NIGHTS_WATCH_<SECTION>_<KEY> has the sections \
+                 logging, mongodb, sqlite, email, wsgi, history"
+            ),
+        );
+    }
+    check_env(
+        &[("NIGHTS_WATCH_MONGODB_", "x")],
+        "NIGHTS_WATCH_MONGODB_: no such key; \
+         [mongodb] has hosts, database, username, password, replicaSet",
+    );
+}
+
+#[test]
+fn what_is_set_twice_is_a_mistake() {
+    check_ini("[wsgi]\nport = 1\nport = 1", "[wsgi] port: is set twice");
+    check_ini("[wsgi]\nport = 1\nPort = 2", "[wsgi] Port: is set twice");
+    check_ini(
+        "[mongodb]\nhosts = a\nappName = x\nappname = y",
+        "[mongodb] appname: is set twice",
+    );
+    check_ini("[wsgi]\n[email]\n[wsgi]", "[wsgi]: stands there twice");
+    check_env(
+        &[
+            ("NIGHTS_WATCH_wsgi_port", "1"),
+            ("NIGHTS_WATCH_WSGI_PORT", "2"),
+        ],
+        "NIGHTS_WATCH_wsgi_port: is set as NIGHTS_WATCH_WSGI_PORT as well",
+    );
+}
+
+#[test]
+fn values_stay_as_they_are_written() {
+    for value in [
+        "p#ss;w%rd",
+        "p # ss ; w",
+        "12345",
+        "0012",
+        "\"quoted\"",
+        "'quoted'",
+        "\"half",
+        r"a\b",
+        r"a\nb\x41",
+        r"ends with \",
+        "=a=b:c",
+        "[a]",
+        "#hash",
+        "%(x)s %%",
+        "${HOME} {x}",
+        "true",
+        "a\tb",
+        "Größe 東京",
+    ] {
+        for text in [
+            format!("[wsgi]\nauth_key = {value}\nport = 81\n"),
+            format!("[wsgi]\r\nauth_key={value}\r\nport=81"),
+            format!("[wsgi]\nport=81\nauth_key:{value}"),
+        ] {
+            let config = ini(&text);
+            assert_eq!(auth_key(&config), Some(value), "{text}");
+            assert_eq!(config.wsgi.port, 81, "{text}");
+        }
+        let config = env(&[("NIGHTS_WATCH_WSGI_AUTH_KEY", value)]);
+        assert_eq!(auth_key(&config), Some(value));
+    }
+}
+
+#[test]
+fn a_file_may_be_written_in_many_ways() {
+    for text in [
+        "[wsgi]\nhost=h\nport=81",
+        "[wsgi]\r\nhost = h\r\nport = 81\r\n",
+        "\u{feff}[wsgi]\nhost = h\nport = 81\n",
+        "# one\n; two\n\n  # three [x]\n[wsgi]\n\t; four = x\nhost = h\n# port = 80\nport = 81\n\n",
+        "[ wsgi ]\n  host   =   h  \n  port\t:\t81  ",
+        "  [wsgi]  \n  HOST: h\n  Port: 81",
+        "[email]\nsender = a@b\n[wsgi]\n    host = h\n\n    port = 81",
+        "[wsgi]\n    host = h\nport = 81",
+    ] {
+        let wsgi = ini(text).wsgi;
+        assert_eq!(wsgi.host.as_deref(), Some("h"), "{text}");
+        assert_eq!(wsgi.port, 81, "{text}");
+    }
+}
+
+#[test]
+fn a_file_with_another_shape_is_a_mistake() {
+    for (text, complaint) in [
+        ("[wsgi", "line 1: is not a [section]"),
+        ("[wsgi] # x", "line 1: is not a [section]"),
+        ("[]", "line 1: is not a [section]"),
+        ("\n[a]b]", "line 2: is not a [section]"),
+        (
+            "port = 80\n[wsgi]",
+            "line 1: stands outside of any [section]",
+        ),
+        (
+            "[wsgi]\nhost = h\nport 80\n",
+            "line 3: is neither a [section] nor key = value nor a comment",
+        ),
+        (
+            "[wsgi]\r\n= 80",
+            "line 2: is neither a [section] nor key = value nor a comment",
+        ),
+        (
+            "[wsgi]\nauth key = x",
+            "line 2: is neither a [section] nor key = value nor a comment",
+        ),
+        (
+            "[wsgi]\nhost\\= 1",
+            "line 2: is neither a [section] nor key = value nor a comment",
+        ),
+        (
+            "[mongodb]\nhosts = a:1,\n  b:2",
+            "line 3: is indented: a value cannot go on in a second line",
+        ),
+        (
+            "[wsgi]\nhost = a\rport = 81",
+            "line 2: has a control character in it",
+        ),
+        (
+            "[wsgi]\nhost = a\0b",
+            "line 2: has a control character in it",
+        ),
+    ] {
+        check_ini(text, complaint);
+    }
+}
+
+#[test]
+fn secrets_are_not_shown() {
+    let config = ini(
+        "[mongodb]\nhosts = mongodb://jon:hush1@h/\nusername = jon\npassword = hush2\n\
+         tlsCertificateKeyFilePassword = hush3\n\
+         [email]\nsender = a@example.com\nusername = jon\npassword = hush4\n\
+         [wsgi]\nauth_key = hush5",
+    );
+    let shown = format!("{config:?} {config:#?}");
+    assert!(shown.contains("a@example.com"), "{shown}");
+    assert!(!shown.contains("hush"), "{shown}");
+
+    // Wherever a secret stands in the wrong way, the complaint does not repeat it.
+    for text in [
+        "[wsgi]\nauth_key hush",
+        "[wsgi]\nauth_key = hush\nauth_key = hush",
+        "[wsgi]\nauthkey = hush",
+        "auth_key = hush",
+        "[wsgi]\nauth_key = hu\0sh",
+        "[email]\nsender = a@b\npassword = hush",
+        "[email]\nsender = a@b\nusername = j\npassword = hush\nhost = mail",
+        "[mongodb]\npassword = hush",
+        "[mongodb]\nhosts = mongodb://hush\npassword = hush",
+        "[mongodb]\nhosts = mongodb://hush\n[sqlite]",
+    ] {
+        let error = from(text, &[], &Overrides::default()).unwrap_err();
+        let shown = format!("{error} {error:?}");
+        assert!(!shown.contains("hu"), "{shown}");
+    }
+}
+
+#[test]
+fn the_first_file_that_exists_is_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let [first, second, third] = ["1", "2", "3"].map(|name| directory.path().join(name));
+    let places = [&first, &second, &third];
+    assert_eq!(find(places), Ok(None));
+    fs::write(&third, "three").unwrap();
+    fs::write(&second, "two").unwrap();
+    assert_eq!(find(places), Ok(Some((second, "two".to_owned()))));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_a_mistake() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("watch.ini");
+    let cli = Cli {
+        config: Some(path.clone()),
+        ..Cli::default()
+    };
+    let shown = path.display();
+    let complaint = || Config::load(&cli).unwrap_err().to_string();
+    assert_eq!(
+        complaint(),
+        format!("{shown}: cannot be read: No such file or directory (os error 2)")
+    );
+    fs::write(&path, b"[wsgi]\nhost = x\nauth_key = \xff\n").unwrap();
+    assert_eq!(complaint(), format!("{shown}: line 3: is not UTF-8 text"));
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    let error = format!("{shown}: cannot be read: Is a directory (os error 21)");
+    assert_eq!(complaint(), error);
+    assert_eq!(find([&path]).unwrap_err().to_string(), error);
+}
+
+#[cfg(unix)]
+#[test]
+fn variables_of_ours_have_to_be_text() {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::OsStringExt;
+
+    let odd = || OsString::from_vec(vec![0xff]);
+    assert_eq!(variables([(odd(), odd()), ("X".into(), odd())]), Ok(vec![]));
+    let error = variables([("NIGHTS_WATCH_WSGI_AUTH_KEY".into(), odd())]).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "NIGHTS_WATCH_WSGI_AUTH_KEY: is not UTF-8 text"
+    );
+}

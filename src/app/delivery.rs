@@ -1,0 +1,269 @@
+//! Making the deliveries that the store owes.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use rand::RngExt;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::health::Pulse;
+use super::metrics::Metrics;
+use super::nights_watch::Bells;
+use super::trouble::{Trouble, chain};
+use crate::domain::Timestamp;
+use crate::ports::{
+    Claim, Clock, Message, Notifier, NotifyError, Outcome, StoreError, WatcherStore,
+};
+
+/// The loop that hands what is owed to the notifier, and records what became of it.
+///
+/// A delivery is claimed, made, and settled. It is retried for as long as it takes, up to five days, and
+/// others do not wait for it: a delivery that is slow gives up its place among those that are made at a
+/// time, and goes on beside them.
+pub struct DeliveryLoop {
+    /// Where the deliveries are.
+    pub store: Arc<dyn WatcherStore>,
+    /// Who makes them.
+    pub notifier: Arc<dyn Notifier>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// How it is called.
+    pub bells: Arc<Bells>,
+    /// Where results are counted.
+    pub metrics: Arc<Metrics>,
+    /// How it says that it is alive.
+    pub pulse: Arc<Pulse>,
+}
+
+impl DeliveryLoop {
+    /// How many quick deliveries are made at a time.
+    const HANDS: usize = 32;
+    /// A delivery that takes longer than this gives up its place to another.
+    const SLOW: Duration = Duration::from_secs(2);
+    /// How many deliveries are under way in all: a server that hangs must not take all memory.
+    const MOST: usize = 512;
+    /// How long a claim holds, and so how long a delivery may take.
+    const LEASE: Duration = Duration::from_mins(5);
+    /// A delivery is dropped this long before its lease ends, so that it is settled in time.
+    const MARGIN: Duration = Duration::from_secs(30);
+    /// How long it waits after the store has failed.
+    const RETRY: Duration = Duration::from_secs(1);
+    /// How long deliveries that are under way get to finish when the program stops.
+    const LAST_CALL: Duration = Duration::from_secs(3);
+
+    /// Runs until `stop`, then gives what is under way a few seconds. What is cut off then is still owed.
+    pub async fn run(self, stop: CancellationToken) {
+        let this = Arc::new(self);
+        let pulse = this.pulse.start();
+        let trouble = Trouble::new("reading what is owed");
+        let hands = Arc::new(Semaphore::new(Self::HANDS));
+        let mut under_way = JoinSet::new();
+        while !stop.is_cancelled() {
+            while under_way.try_join_next().is_some() {}
+            pulse.working();
+            let wake = match this.begin_due(&hands, &mut under_way).await {
+                Ok(next) => {
+                    trouble.is_over();
+                    pulse.waiting();
+                    next
+                }
+                Err(error) => {
+                    trouble.is_on(&error);
+                    pulse.failing();
+                    Some(this.clock.now().after(Self::RETRY))
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = this.bells.delivery.notified() => {}
+                () = this.clock.sleep_until(wake.unwrap_or(Timestamp::MAX)) => {}
+            }
+        }
+        let all = async { while under_way.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(Self::LAST_CALL, all).await;
+    }
+
+    /// Begins what is due while there are hands for it. Returns when to look again, unless somebody rings.
+    async fn begin_due(
+        self: &Arc<Self>,
+        hands: &Arc<Semaphore>,
+        under_way: &mut JoinSet<()>,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        loop {
+            let free = hands
+                .available_permits()
+                .min(Self::MOST.saturating_sub(under_way.len()));
+            if free == 0 {
+                // Whoever finishes rings.
+                return Ok(None);
+            }
+            let now = self.clock.now();
+            let next = self.store.next_delivery().await?;
+            if next.is_none_or(|next| next > now) {
+                return Ok(next);
+            }
+            let lease_end = now.after(Self::LEASE);
+            let claims = self.store.claim(now, lease_end, free).await?;
+            if claims.is_empty() {
+                // Somebody else was quicker; if not, asking again at once would not help.
+                return Ok(Some(now.after(Self::RETRY)));
+            }
+            for claim in claims {
+                let Ok(hand) = Arc::clone(hands).try_acquire_owned() else {
+                    break;
+                };
+                under_way.spawn(Arc::clone(self).deliver(claim, lease_end, hand));
+            }
+        }
+    }
+
+    async fn deliver(
+        self: Arc<Self>,
+        claim: Claim,
+        lease_end: Timestamp,
+        hand: OwnedSemaphorePermit,
+    ) {
+        let drop_at = lease_end.before(Self::MARGIN);
+        let slow_at = self.clock.now().after(Self::SLOW);
+        let mut hand = Some(hand);
+        let message = Message {
+            notice: &claim.delivery.notice,
+            events: &claim.events,
+            recipient: &claim.delivery.recipient,
+        };
+        let result = {
+            let attempt = AssertUnwindSafe(self.notifier.deliver(message)).catch_unwind();
+            tokio::pin!(attempt);
+            loop {
+                tokio::select! {
+                    result = &mut attempt => break result.unwrap_or_else(|_| Err(try_again("it panicked"))),
+                    () = self.clock.sleep_until(slow_at), if hand.is_some() => {
+                        drop(hand.take());
+                        self.bells.delivery.notify_one();
+                    }
+                    () = self.clock.sleep_until(drop_at) => break Err(try_again("it took too long")),
+                }
+            }
+        };
+        let outcome = self.judge(&claim, result);
+        self.settle(&claim, &outcome, lease_end).await;
+        drop(hand);
+        self.bells.delivery.notify_one();
+    }
+
+    /// What the result of an attempt means, which it also logs and counts.
+    fn judge(&self, claim: &Claim, result: Result<(), NotifyError>) -> Outcome {
+        let now = self.clock.now();
+        let delivery = &claim.delivery;
+        let (kind, name) = (delivery.notice.kind.word(), delivery.notice.name.as_str());
+        let to = delivery.recipient.as_str();
+        let attempt = delivery.attempts + 1;
+        match result {
+            Ok(()) => {
+                tracing::info!(kind, name, to, attempt, "a notice was delivered");
+                self.metrics
+                    .delivered(delivery.notice.kind, now.since(delivery.notice.at));
+                Outcome::Delivered
+            }
+            Err(NotifyError::TryAgain(error))
+                if now.since(delivery.notice.at) < backoff::GIVE_UP =>
+            {
+                let next = now.after(backoff::pause(delivery.attempts, rand::rng().random()));
+                let error = chain(&*error);
+                tracing::warn!(kind, name, to, attempt, %next, error, "a notice could not be delivered yet");
+                self.metrics.delivery_failed(delivery.notice.kind);
+                Outcome::TryAgain(next)
+            }
+            Err(NotifyError::TryAgain(error)) => {
+                let error = chain(&*error);
+                tracing::error!(
+                    kind,
+                    name,
+                    to,
+                    attempt,
+                    error,
+                    "a notice was given up after days of trying"
+                );
+                self.metrics.refused(delivery.notice.kind);
+                Outcome::Refused(format!("given up: {error}"))
+            }
+            Err(NotifyError::Refused(error)) => {
+                let error = chain(&*error);
+                tracing::error!(
+                    kind,
+                    name,
+                    to,
+                    attempt,
+                    error,
+                    "a notice was refused for good"
+                );
+                self.metrics.refused(delivery.notice.kind);
+                Outcome::Refused(error)
+            }
+        }
+    }
+
+    /// Records the outcome. While the store fails it is tried again for as long as the claim holds: a
+    /// delivery whose success is forgotten would be repeated.
+    async fn settle(&self, claim: &Claim, outcome: &Outcome, lease_end: Timestamp) {
+        loop {
+            let now = self.clock.now();
+            match self.store.settle(&claim.key, outcome, now).await {
+                Ok(_) => return,
+                Err(error) if now >= lease_end => {
+                    let name = claim.delivery.notice.name.as_str();
+                    let error = chain(&error);
+                    tracing::error!(
+                        name,
+                        error,
+                        "a delivery could not be recorded and will be repeated"
+                    );
+                    return;
+                }
+                Err(_) => self.clock.sleep_until(now.after(Self::RETRY)).await,
+            }
+        }
+    }
+}
+
+fn try_again(reason: &'static str) -> NotifyError {
+    NotifyError::TryAgain(reason.into())
+}
+
+mod backoff {
+    //! How long to wait before the next attempt.
+
+    use std::time::Duration;
+
+    /// An alert that nobody could be told for so long is no alert any more.
+    pub(super) const GIVE_UP: Duration = Duration::from_hours(5 * 24);
+    const FIRST: Duration = Duration::from_secs(1);
+    const LONGEST: Duration = Duration::from_mins(5);
+
+    /// The pause after `attempts` earlier attempts and one that has just failed: a second, doubled each
+    /// time up to five minutes, and up to a quarter less by `chance` (0 to 1), so that what failed
+    /// together does not come back together.
+    pub(super) fn pause(attempts: u32, chance: f64) -> Duration {
+        let whole = FIRST.saturating_mul(1 << attempts.min(16)).min(LONGEST);
+        whole.mul_f64(1.0 - chance / 4.0)
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn pauses_double_from_a_second_to_five_minutes() {
+            let seconds: Vec<_> = (0..11)
+                .map(|attempts| pause(attempts, 0.0).as_secs())
+                .collect();
+            assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
+            assert_eq!(pause(2, 1.0), Duration::from_secs(3));
+            assert_eq!(pause(u32::MAX, 0.0), LONGEST);
+        }
+    }
+}

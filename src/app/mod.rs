@@ -1,0 +1,32 @@
+//! The use cases, the two loops that work without being asked, and what holds the program together.
+//!
+//! - [`nights_watch`]: what people can ask for.
+//! - [`scheduler`]: sees deadlines pass.
+//! - [`delivery`]: makes the deliveries that the store owes.
+//! - [`health`], [`metrics`], [`trouble`]: what operators see of all that.
+//! - [`config`], [`logging`], [`wiring`]: from settings to a running program. The wiring alone knows which
+//!   adapters there are.
+
+pub mod nights_watch;
+
+pub mod scheduler;
+
+pub mod delivery;
+
+pub mod health;
+
+pub mod metrics;
+
+pub mod trouble;
+
+pub mod config;
+
+pub mod logging;
+
+pub mod wiring;
+
+pub use delivery::DeliveryLoop;
+pub use health::{Health, Pulse, Readiness};
+pub use metrics::Metrics;
+pub use nights_watch::{NightsWatch, UseCaseError};
+pub use scheduler::Scheduler;

@@ -1,0 +1,324 @@
+//! What people can ask of Night's Watch.
+
+use std::sync::Arc;
+
+use futures_util::Stream;
+use futures_util::stream::try_unfold;
+use rand::RngExt;
+use tokio::sync::Notify;
+
+use super::metrics::Metrics;
+use super::trouble::Trouble;
+use crate::domain::{
+    Action, Comment, Draft, Filter, Refusal, Slug, Timestamp, Update, Watcher, WatcherId,
+};
+use crate::ports::{
+    Clock, Detail, InsertError, Key, Record, StoreError, TransactError, Transacted, WatcherStore,
+};
+
+/// The use cases: each method is one thing that somebody asks for.
+///
+/// It reads the clock, lets the store and the rules decide, and rings for the loops when there is something
+/// for them to do. Whatever a method returned with `Ok` is on disk.
+pub struct NightsWatch {
+    store: Arc<dyn WatcherStore>,
+    clock: Arc<dyn Clock>,
+    bells: Arc<Bells>,
+    metrics: Arc<Metrics>,
+    trouble: Trouble,
+}
+
+/// How the use cases call the loops.
+#[derive(Debug, Default)]
+pub struct Bells {
+    /// Rung when a deadline may have come to lie before those that the scheduler knows.
+    pub scheduler: Notify,
+    /// Rung when a delivery has become due, or a hand is free for one.
+    pub delivery: Notify,
+}
+
+/// Why something that was asked for was not done. Nothing has changed then.
+#[derive(Debug, thiserror::Error)]
+pub enum UseCaseError {
+    /// There is no such watcher.
+    #[error("there is no such watcher")]
+    NotFound,
+    /// Another watcher has this name, or one with the same slug.
+    #[error("the name is taken: another watcher has the same slug")]
+    NameTaken,
+    /// The rules forbid it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<TransactError> for UseCaseError {
+    fn from(error: TransactError) -> Self {
+        match error {
+            TransactError::NotFound => Self::NotFound,
+            TransactError::SlugTaken => Self::NameTaken,
+            TransactError::Refused(refusal) => Self::Refused(refusal),
+            TransactError::Store(error) => Self::Store(error),
+        }
+    }
+}
+
+/// What a trigger found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Triggered {
+    /// The watcher was late before.
+    pub recovered: bool,
+    /// The watcher was paused before.
+    pub unpaused: bool,
+}
+
+impl NightsWatch {
+    /// How many watchers a page of a list has: few enough that a page is soon read.
+    const PAGE: usize = 100;
+    /// How many identifiers are drawn before it is taken for a fault that each of them exists.
+    const DRAWS: usize = 16;
+
+    /// The use cases over `store`, by the time of `clock`.
+    #[must_use]
+    pub fn new(
+        store: Arc<dyn WatcherStore>,
+        clock: Arc<dyn Clock>,
+        bells: Arc<Bells>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            store,
+            clock,
+            bells,
+            metrics,
+            trouble: Trouble::new("serving requests"),
+        }
+    }
+
+    /// Creates a watcher with an identifier of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`UseCaseError::NameTaken`] if another watcher has the slug of this name.
+    pub async fn create(&self, draft: Draft) -> Result<Record, UseCaseError> {
+        let now = self.clock.now();
+        for _ in 0..Self::DRAWS {
+            let (watcher, event) = Watcher::create(draw_id(), draft.clone(), now);
+            match self.store.insert(&watcher, &event).await {
+                Ok(()) => {
+                    self.trouble.is_over();
+                    self.bells.scheduler.notify_one();
+                    return Ok(Record {
+                        watcher,
+                        history: vec![event],
+                    });
+                }
+                Err(InsertError::IdTaken) => {}
+                Err(InsertError::SlugTaken) => return Err(UseCaseError::NameTaken),
+                Err(InsertError::Store(error)) => return Err(self.failed(error)),
+            }
+        }
+        Err(self.failed(StoreError::Corrupt(
+            "every identifier that was drawn is taken".to_owned(),
+        )))
+    }
+
+    /// Records that the task of a watcher ran.
+    ///
+    /// # Errors
+    ///
+    /// [`UseCaseError::NotFound`] if there is no such watcher.
+    pub async fn trigger(&self, key: &Key, comment: Comment) -> Result<Triggered, UseCaseError> {
+        let done = self
+            .transact(key, &Action::Trigger(comment), Detail::Summary)
+            .await?;
+        self.metrics.triggers.inc();
+        let change = done.change;
+        Ok(Triggered {
+            recovered: change.recovered,
+            unpaused: change.unpaused,
+        })
+    }
+
+    /// Pauses a watcher.
+    ///
+    /// # Errors
+    ///
+    /// [`UseCaseError::NotFound`], or [`UseCaseError::Refused`] if it is paused already.
+    pub async fn pause(&self, key: &Key, comment: Comment) -> Result<Record, UseCaseError> {
+        self.change(key, &Action::Pause(comment)).await
+    }
+
+    /// Ends the pause of a watcher.
+    ///
+    /// # Errors
+    ///
+    /// [`UseCaseError::NotFound`], or [`UseCaseError::Refused`] if it is not paused.
+    pub async fn unpause(&self, key: &Key, comment: Comment) -> Result<Record, UseCaseError> {
+        self.change(key, &Action::Unpause(comment)).await
+    }
+
+    /// Changes attributes of a watcher.
+    ///
+    /// # Errors
+    ///
+    /// [`UseCaseError::NotFound`], [`UseCaseError::NameTaken`], or [`UseCaseError::Refused`] if everything
+    /// would be as before.
+    pub async fn update(&self, key: &Key, update: Update) -> Result<Record, UseCaseError> {
+        self.change(key, &Action::Update(update)).await
+    }
+
+    /// Sees whether the deadline of a watcher has passed. Returns whether the watcher became late.
+    ///
+    /// # Errors
+    ///
+    /// [`UseCaseError::NotFound`] if it is gone.
+    pub async fn pass_deadline(&self, id: WatcherId) -> Result<bool, UseCaseError> {
+        let done = self
+            .transact(&Key::Id(id), &Action::PassDeadline, Detail::Summary)
+            .await?;
+        Ok(!done.before.is_late() && done.change.watcher.state.is_late())
+    }
+
+    /// Deletes a watcher, with its history and whatever was still to be told of it.
+    ///
+    /// # Errors
+    ///
+    /// [`UseCaseError::NotFound`] if there is no such watcher.
+    pub async fn delete(&self, key: &Key) -> Result<(), UseCaseError> {
+        let deleted = self
+            .store
+            .delete(key)
+            .await
+            .map_err(|error| self.failed(error))?;
+        self.trouble.is_over();
+        if deleted {
+            Ok(())
+        } else {
+            Err(UseCaseError::NotFound)
+        }
+    }
+
+    /// A watcher with its history.
+    ///
+    /// # Errors
+    ///
+    /// [`UseCaseError::NotFound`] if there is no such watcher.
+    pub async fn get(&self, key: &Key) -> Result<Record, UseCaseError> {
+        let found = self
+            .store
+            .find(key)
+            .await
+            .map_err(|error| self.failed(error))?;
+        self.trouble.is_over();
+        found.ok_or(UseCaseError::NotFound)
+    }
+
+    /// The watchers that match `filter`, by slug, page by page: no more than a page is in memory at a time.
+    pub fn list(
+        self: &Arc<Self>,
+        filter: Filter,
+        detail: Detail,
+    ) -> impl Stream<Item = Result<Vec<Record>, UseCaseError>> + Send + 'static {
+        enum Next {
+            Page(Option<Slug>),
+            Done,
+        }
+        let this = Arc::clone(self);
+        try_unfold(Next::Page(None), move |next| {
+            let (this, filter) = (Arc::clone(&this), filter.clone());
+            async move {
+                let Next::Page(after) = next else {
+                    return Ok(None);
+                };
+                let page = this
+                    .store
+                    .list(&filter, after.as_ref(), Self::PAGE, detail)
+                    .await;
+                let page = page.map_err(|error| this.failed(error))?;
+                let next = match page.last() {
+                    Some(last) if page.len() >= Self::PAGE => {
+                        Next::Page(Some(last.watcher.slug.clone()))
+                    }
+                    _ => Next::Done,
+                };
+                Ok(Some((page, next)))
+            }
+        })
+    }
+
+    async fn change(&self, key: &Key, action: &Action) -> Result<Record, UseCaseError> {
+        let done = self.transact(key, action, Detail::Full).await?;
+        Ok(Record {
+            watcher: done.change.watcher,
+            history: done.history,
+        })
+    }
+
+    async fn transact(
+        &self,
+        key: &Key,
+        action: &Action,
+        detail: Detail,
+    ) -> Result<Transacted, UseCaseError> {
+        let now = self.clock.now();
+        let done = match self.store.transact(key, action, now, detail).await {
+            Ok(done) => done,
+            Err(TransactError::Store(error)) => return Err(self.failed(error)),
+            Err(error) => return Err(error.into()),
+        };
+        self.trouble.is_over();
+        self.announce(&done, now);
+        Ok(done)
+    }
+
+    /// Tells the loops, the log and the metrics what a change means for them.
+    fn announce(&self, done: &Transacted, now: Timestamp) {
+        let watcher = &done.change.watcher;
+        let before = done.before.deadline_ahead();
+        let after = watcher.state.deadline_ahead();
+        if after.is_some_and(|after| before.is_none_or(|before| after < before)) {
+            self.bells.scheduler.notify_one();
+        }
+        if !done.change.notices.is_empty() {
+            self.bells.delivery.notify_one();
+        }
+        for notice in &done.change.notices {
+            self.metrics.notice(notice.kind);
+        }
+        // The change may have ended the lateness at once, so the new state alone does not tell.
+        let passed = before.filter(|deadline| *deadline < now);
+        let became_late = !done.before.is_late() && watcher.state.is_late();
+        let missed = passed.or(watcher.state.deadline().filter(|_| became_late));
+        if let Some(deadline) = missed {
+            self.metrics.late(now.since(deadline));
+            tracing::info!(name = watcher.name.as_str(), %deadline, "a watcher is late");
+        }
+        if (done.before.is_late() || missed.is_some()) && after.is_some() {
+            tracing::info!(
+                name = watcher.name.as_str(),
+                "a late watcher is on time again"
+            );
+        }
+    }
+
+    fn failed(&self, error: StoreError) -> UseCaseError {
+        self.metrics.store_errors.inc();
+        self.trouble.is_on(&error);
+        UseCaseError::Store(error)
+    }
+}
+
+/// Eight letters that nobody can guess: the generator of threads is a cryptographic one, seeded by the
+/// operating system.
+fn draw_id() -> WatcherId {
+    let mut random = rand::rng();
+    loop {
+        let letters = std::array::from_fn(|_| random.random_range(b'a'..=b'z'));
+        if let Ok(id) = WatcherId::from_letters(letters) {
+            return id;
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! From settings to a running program: the one file that picks adapters.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::config::{Config, Email, Storage, Tls, Wsgi};
+use super::health::Health;
+use super::metrics::Metrics;
+use super::nights_watch::{Bells, NightsWatch};
+use super::{DeliveryLoop, Scheduler};
+use crate::adapters::clock::SystemClock;
+use crate::adapters::http::{self, Site};
+use crate::adapters::notify::log::LogNotifier;
+use crate::adapters::notify::smtp::{Encryption, InvalidSettings, SmtpNotifier, SmtpSettings};
+use crate::adapters::storage::sqlite::{OpenError, SqliteStore};
+use crate::ports::{Clock, Notifier, WatcherStore};
+
+pub use crate::adapters::http::openapi_document;
+
+/// Why the program does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The SQLite database cannot be used.
+    #[error("[sqlite] path: {0}")]
+    Sqlite(#[source] OpenError),
+    /// There is no such storage in this release.
+    #[error(
+        "[mongodb]: this release stores in SQLite only; take the section out, or set [sqlite] path"
+    )]
+    MongoDb,
+    /// No mail could ever be sent.
+    #[error("[email]")]
+    Email(#[source] InvalidSettings),
+    /// The port cannot be had.
+    #[error("[wsgi] port: cannot listen on {address}")]
+    Listen {
+        /// Where the program was to listen.
+        address: String,
+        /// Why it cannot.
+        #[source]
+        cause: io::Error,
+    },
+    /// The system does not let the program hear when it is to stop.
+    #[error("cannot listen for signals")]
+    Signals(#[source] io::Error),
+}
+
+/// Runs the service until it is told to stop by SIGTERM or SIGINT. Then it finishes what it has accepted,
+/// within about ten seconds, and leaves the store tidy.
+///
+/// # Errors
+///
+/// [`StartError`] if it cannot begin; once it serves it returns `Ok`.
+pub async fn run(config: Config) -> Result<(), StartError> {
+    let stop = stop_on_signals().map_err(StartError::Signals)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let notifier = open_notifier(config.email.as_ref(), &clock)?;
+    let connections = share_of_descriptors();
+    let listener = listen(&config.wsgi).await?;
+    let store = open_store(&config)?;
+
+    let bells = Arc::new(Bells::default());
+    let metrics = Arc::new(Metrics::default());
+    let health = Arc::new(Health::new(Arc::clone(&store)));
+    let watch = Arc::new(NightsWatch::new(
+        Arc::clone(&store),
+        Arc::clone(&clock),
+        Arc::clone(&bells),
+        Arc::clone(&metrics),
+    ));
+    let scheduler = Scheduler {
+        watch: Arc::clone(&watch),
+        store: Arc::clone(&store),
+        clock: Arc::clone(&clock),
+        bells: Arc::clone(&bells),
+        pulse: Arc::clone(&health.scheduler),
+    };
+    let delivery = DeliveryLoop {
+        store: Arc::clone(&store),
+        notifier,
+        clock,
+        bells,
+        metrics: Arc::clone(&metrics),
+        pulse: Arc::clone(&health.delivery),
+    };
+    if config.wsgi.auth_key.is_none() {
+        tracing::warn!("[wsgi] auth_key is not set: whoever reaches the port can change watchers");
+    }
+    let address = listener
+        .local_addr()
+        .map(|address| address.to_string())
+        .unwrap_or_default();
+    let site = Site {
+        watch,
+        health,
+        metrics,
+        auth_key: config.wsgi.auth_key,
+    }
+    .into_endpoint();
+
+    // The loops stop after the requests, since those give them work.
+    let stop_loops = CancellationToken::new();
+    let loops = [
+        ("scheduler", tokio::spawn(scheduler.run(stop_loops.clone()))),
+        (
+            "delivery loop",
+            tokio::spawn(delivery.run(stop_loops.clone())),
+        ),
+    ];
+    let loops = loops.map(|(name, task)| tokio::spawn(supervise(name, task)));
+    tracing::info!(address, version = env!("CARGO_PKG_VERSION"), "serving");
+    println!("nights-watch serves on http://{address}/ (docs at http://{address}/docs)");
+
+    http::serve(listener, site, connections, stop).await;
+    tracing::info!("stopping");
+    stop_loops.cancel();
+    for task in loops {
+        let _ = task.await;
+    }
+    store.close().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn open_store(config: &Config) -> Result<Arc<dyn WatcherStore>, StartError> {
+    match &config.storage {
+        Storage::Sqlite { path } => {
+            let store =
+                SqliteStore::open(path, config.history.policy).map_err(StartError::Sqlite)?;
+            tracing::info!(path = %absolute(path).display(), "storing in SQLite");
+            Ok(Arc::new(store))
+        }
+        Storage::MongoDb(_) => Err(StartError::MongoDb),
+    }
+}
+
+fn open_notifier(
+    email: Option<&Email>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Arc<dyn Notifier>, StartError> {
+    let Some(email) = email else {
+        tracing::warn!("[email] is not set: notices go to this log and to nobody else");
+        return Ok(Arc::new(LogNotifier));
+    };
+    let settings = SmtpSettings {
+        sender: email.sender.clone(),
+        host: email.host.clone(),
+        port: email.port,
+        login: email
+            .login
+            .as_ref()
+            .map(|login| (login.username.clone(), login.password.clone())),
+        encryption: match email.tls {
+            Tls::None => Encryption::None,
+            Tls::StartTls => Encryption::StartTls,
+            Tls::Tls => Encryption::Tls,
+        },
+    };
+    let notifier = SmtpNotifier::new(settings, Arc::clone(clock)).map_err(StartError::Email)?;
+    tracing::info!(host = email.host, port = email.port, "mailing notices");
+    Ok(Arc::new(notifier))
+}
+
+/// Without a host: every interface, by IPv6 and IPv4 where there are both.
+async fn listen(wsgi: &Wsgi) -> Result<TcpListener, StartError> {
+    let port = wsgi.port;
+    let bound = match &wsgi.host {
+        Some(host) => TcpListener::bind((host.as_str(), port)).await,
+        None => match TcpListener::bind(("::", port)).await {
+            Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
+                TcpListener::bind(("0.0.0.0", port)).await
+            }
+            bound => bound,
+        },
+    };
+    let host = wsgi.host.as_deref().unwrap_or("*");
+    bound.map_err(|cause| StartError::Listen {
+        address: format!("{host}:{port}"),
+        cause,
+    })
+}
+
+/// How many connections may be open: half of the descriptors that the process may have, so that the store
+/// and the mails always find one.
+fn share_of_descriptors() -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+    const MOST: u64 = 8_192;
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.unwrap_or(2 * MOST).min(2 * MOST);
+    let raised = Rlimit {
+        current: Some(limit.current.unwrap_or(wanted).max(wanted)),
+        ..limit
+    };
+    // If it cannot be raised, what there is will do.
+    let _ = setrlimit(Resource::Nofile, raised);
+    let current = getrlimit(Resource::Nofile).current.unwrap_or(2 * MOST);
+    usize::try_from((current / 2).clamp(16, MOST)).unwrap_or(16)
+}
+
+fn stop_on_signals() -> io::Result<CancellationToken> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let stop = CancellationToken::new();
+    let stopping = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        stopping.cancel();
+    });
+    Ok(stop)
+}
+
+/// Reports the death of a loop. Its pulse has stopped by then, which takes the readiness down.
+async fn supervise(name: &'static str, task: JoinHandle<()>) {
+    if let Err(error) = task.await {
+        tracing::error!(%error, "the {name} has died; restart the service");
+    }
+}
+
+fn absolute(path: &std::path::Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
