@@ -58,6 +58,7 @@ impl Rejection {
     }
 
     /// There is nothing at the path.
+    #[must_use]
     pub fn no_such_path() -> Self {
         Self::new(
             StatusCode::NOT_FOUND,
@@ -66,6 +67,7 @@ impl Rejection {
     }
 
     /// The method is not one of `allow`, a list as in the header `Allow`.
+    #[must_use]
     pub fn method_not_allowed(allow: &str) -> Self {
         Self {
             allow: Some(allow.to_owned()),
@@ -77,6 +79,7 @@ impl Rejection {
     }
 
     /// Something went wrong inside, which is no business of the client's.
+    #[must_use]
     pub fn internal() -> Self {
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,

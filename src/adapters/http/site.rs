@@ -37,6 +37,7 @@ const LOGGED_PATH: usize = 200;
 
 impl Site {
     /// The site as something that answers requests, whatever they are.
+    #[must_use]
     pub fn into_endpoint(self) -> impl Endpoint<Output = Response> + 'static {
         let Self {
             watch,

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use futures_util::stream::{BoxStream, once};
 use futures_util::{Stream, StreamExt};
-use poem::http::header;
+use poem::http::{StatusCode, header};
 use poem::{Body, IntoResponse, Response};
 use poem_openapi::payload::Payload;
 use poem_openapi::registry::{
@@ -309,10 +309,9 @@ impl<T: Serialize + Send> IntoResponse for Answer<T> {
                 json_response(Body::from_string(text))
             }
             // Serializing into memory fails for maps with keys that are no strings; there are none.
-            Err(error) => Response::from(
-                poem::Error::new(error, poem::http::StatusCode::INTERNAL_SERVER_ERROR)
-                    .into_response(),
-            ),
+            Err(error) => {
+                poem::Error::new(error, StatusCode::INTERNAL_SERVER_ERROR).into_response()
+            }
         }
     }
 }
@@ -406,7 +405,7 @@ scalar!(
     |value: &Value| Periodicity::from_seconds(value.as_f64()?).ok().map(Seconds),
     |seconds: &Seconds| -> Value {
         let millis = seconds.0.millis();
-        if millis % 1_000 == 0 {
+        if millis.is_multiple_of(1_000) {
             (millis / 1_000).into()
         } else {
             seconds.0.seconds().into()

@@ -76,7 +76,7 @@ impl SmtpNotifier {
     /// How long it may take to reach the server.
     const CONNECT: Duration = Duration::from_secs(10);
     /// How long the whole dialogue may take.
-    const DIALOGUE: Duration = Duration::from_secs(60);
+    const DIALOGUE: Duration = Duration::from_mins(1);
     /// How long the server may take to say good-bye, once it has taken the mail.
     const FAREWELL: Duration = Duration::from_secs(5);
 

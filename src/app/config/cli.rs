@@ -5,13 +5,16 @@ use std::path::PathBuf;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand};
 
-/// Notices when a scheduled task goes silent, and says so by mail.
-///
-/// Without a command it serves in the foreground. Settings come from nights-watch.ini, then from the
-/// environment (`NIGHTS_WATCH_<SECTION>_<KEY>`, such as `NIGHTS_WATCH_WSGI_AUTH_KEY`), then from the options
-/// here; what comes later wins.
+const LONG_ABOUT: &str = "\
+Notices when a scheduled task goes silent, and says so by mail.
+
+Without a command it serves in the foreground. Settings come from nights-watch.ini, then from the \
+environment (NIGHTS_WATCH_<SECTION>_<KEY>, such as NIGHTS_WATCH_WSGI_AUTH_KEY), then from the options here; \
+what comes later wins.";
+
+/// Notices when a scheduled task goes silent, and says so by mail
 #[derive(Clone, Debug, Default, Parser)]
-#[command(name = "nights-watch", version)]
+#[command(name = "nights-watch", version, long_about = LONG_ABOUT)]
 pub struct Cli {
     /// What to do instead of serving.
     #[command(subcommand)]

@@ -128,7 +128,7 @@ fn read(path: &Path) -> Result<String, ConfigError> {
         .map_err(|error| ConfigError::new(file(), format!("cannot be read: {error}")))?;
     String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let line = 1 + valid.iter().filter(|byte| **byte == b'\n').count();
+        let line = valid.split(|byte| *byte == b'\n').count();
         ConfigError::new(format!("{}: line {line}", file()), "is not UTF-8 text")
     })
 }

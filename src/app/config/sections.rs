@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use email_address::EmailAddress;
+use email_address::{EmailAddress, Options};
 use secrecy::SecretString;
 
 use super::ConfigError;
@@ -310,10 +310,23 @@ fn host(text: &str) -> Option<String> {
     (!text.is_empty() && !text.contains(is_odd)).then(|| text.to_owned())
 }
 
+/// An address that any mail library reads: in a name with commas, brackets and the like these stand between
+/// quotes, and the domain is a name.
 fn sender(text: &str) -> Option<String> {
-    let address: EmailAddress = text.parse().ok()?;
-    let is_clean = !text.chars().any(char::is_control);
-    (is_clean && !address.domain().is_empty()).then(|| text.to_owned())
+    let options = Options::default()
+        .with_display_text()
+        .without_domain_literal();
+    EmailAddress::parse_with_options(text, options).ok()?;
+    let name = text.rsplit_once('<').map_or("", |(name, _)| name.trim());
+    let is_quoted = |name: &str| {
+        let inside = name
+            .strip_prefix('"')
+            .and_then(|name| name.strip_suffix('"'));
+        inside.is_some_and(|inside| !inside.contains(['"', '\\']))
+    };
+    let is_clean = !text.chars().any(char::is_control)
+        && (is_quoted(name) || !name.contains(['(', ')', '[', ']', ':', ';', '@', ',', '"', '\\']));
+    is_clean.then(|| text.to_owned())
 }
 
 fn is_this_machine(host: &str) -> bool {

@@ -180,7 +180,7 @@ pub(super) fn environment(
         let Some(rest) = name.strip_prefix(PREFIX) else {
             continue;
         };
-        if rest == CONFIG || rest.starts_with(TESTS) {
+        if rest == CONFIG || rest.starts_with(TESTS) || is_of_kubernetes(rest, &value) {
             continue;
         }
         let (section, key) = variable(&name, rest, file)?;
@@ -191,6 +191,13 @@ pub(super) fn environment(
         sources.push(Source::single(&name, section, &key, &value));
     }
     Ok(sources)
+}
+
+/// Whether a variable is one of those that Kubernetes gives to every container beside a service that is
+/// called `nights-watch`, such as `NIGHTS_WATCH_PORT_80_TCP_ADDR`.
+fn is_of_kubernetes(rest: &str, value: &str) -> bool {
+    let is_address = rest == "PORT" && value.contains("://");
+    is_address || rest.starts_with("PORT_") || rest.starts_with("SERVICE_")
 }
 
 /// The section and key that a variable is for, by the `rest` of its name behind the prefix.

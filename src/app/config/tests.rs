@@ -258,7 +258,15 @@ fn email_has_a_sender() {
         assert_eq!(email.tls, Tls::None);
         assert!(email.login.is_none());
     }
-    for wrong in ["watch", "Watch <watch>", "a@example.com, b@example.com"] {
+    for wrong in [
+        "watch",
+        "Watch <watch>",
+        "a@example.com, b@example.com",
+        "Watch, Night's <watch@example.com>",
+        "Watch (Night) <watch@example.com>",
+        "\"Watch <watch@example.com>",
+        "watch@[127.0.0.1]",
+    ] {
         check_ini(
             &format!("[email]\nsender = {wrong}"),
             &format!("[email] sender: {wrong:?} is not an address or Name <address>"),
@@ -476,6 +484,18 @@ fn names_that_mean_nothing_are_mistakes() {
         "NIGHTS_WATCH_MONGODB_: no such key; \
          [mongodb] has hosts, database, username, password, replicaSet",
     );
+}
+
+#[test]
+fn variables_that_kubernetes_sets_are_not_ours() {
+    let env = [
+        ("NIGHTS_WATCH_PORT", "tcp://10.0.0.1:80"),
+        ("NIGHTS_WATCH_PORT_80_TCP_ADDR", "10.0.0.1"),
+        ("NIGHTS_WATCH_SERVICE_HOST", "10.0.0.1"),
+    ];
+    let env = env.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let config = Config::from_sources(None, env, &Overrides::default()).unwrap();
+    assert_eq!(config.wsgi.port, 80);
 }
 
 #[test]

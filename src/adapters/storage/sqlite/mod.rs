@@ -61,7 +61,7 @@ impl SqliteStore {
             .map_err(|error| OpenError::Database(path.to_owned(), error))?;
         let mut sweep = Sweep { policy, pending: 0 };
         let (writer, thread) = Writer::start(connection, move |connection, jobs| {
-            sweep.after_commit(connection, jobs)
+            sweep.after_commit(connection, jobs);
         })
         .map_err(|error| OpenError::File(path.to_owned(), error))?;
         Ok(Self {
