@@ -1,0 +1,8 @@
+//! The integration tests, in one binary: one link, one place for what they share.
+
+mod binary;
+
+mod program;
+
+mod python;
+mod smtp_server;
