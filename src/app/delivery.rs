@@ -16,7 +16,8 @@ use super::nights_watch::Bells;
 use super::trouble::{Trouble, chain};
 use crate::domain::Timestamp;
 use crate::ports::{
-    Claim, Clock, Message, Notifier, NotifyError, Outcome, StoreError, WatcherStore,
+    Claim, Clock, Delivery, DeliveryKey, Message, Notifier, NotifyError, Outcome, StoreError,
+    WatcherStore,
 };
 
 /// The loop that hands what is owed to the notifier, and records what became of it.
@@ -130,13 +131,23 @@ impl DeliveryLoop {
         let drop_at = lease_end.before(Self::MARGIN);
         let slow_at = self.clock.now().after(Self::SLOW);
         let mut hand = Some(hand);
+        let Claim {
+            key,
+            delivery,
+            events,
+        } = claim;
+        let Delivery {
+            notice,
+            recipient,
+            attempts,
+        } = delivery;
         let message = Message {
-            notice: &claim.delivery.notice,
-            events: &claim.events,
-            recipient: &claim.delivery.recipient,
+            notice,
+            events,
+            recipient,
         };
         let result = {
-            let attempt = AssertUnwindSafe(self.notifier.deliver(message)).catch_unwind();
+            let attempt = AssertUnwindSafe(self.notifier.deliver(&message)).catch_unwind();
             tokio::pin!(attempt);
             loop {
                 tokio::select! {
@@ -149,33 +160,30 @@ impl DeliveryLoop {
                 }
             }
         };
-        let outcome = self.judge(&claim, result);
-        self.settle(&claim, &outcome, lease_end).await;
+        let outcome = self.judge(&message, attempts, result);
+        self.settle(&key, &outcome, lease_end).await;
         drop(hand);
         self.bells.delivery.notify_one();
     }
 
     /// What the result of an attempt means, which it also logs and counts.
-    fn judge(&self, claim: &Claim, result: Result<(), NotifyError>) -> Outcome {
+    fn judge(&self, message: &Message, attempts: u32, result: Result<(), NotifyError>) -> Outcome {
         let now = self.clock.now();
-        let delivery = &claim.delivery;
-        let (kind, name) = (delivery.notice.kind.word(), delivery.notice.name.as_str());
-        let to = delivery.recipient.as_str();
-        let attempt = delivery.attempts + 1;
+        let notice = &message.notice;
+        let (kind, name) = (notice.kind.word(), notice.name.as_str());
+        let to = message.recipient.as_str();
+        let attempt = attempts + 1;
         match result {
             Ok(()) => {
                 tracing::info!(kind, name, to, attempt, "a notice was delivered");
-                self.metrics
-                    .delivered(delivery.notice.kind, now.since(delivery.notice.at));
+                self.metrics.delivered(notice.kind, now.since(notice.at));
                 Outcome::Delivered
             }
-            Err(NotifyError::TryAgain(error))
-                if now.since(delivery.notice.at) < backoff::GIVE_UP =>
-            {
-                let next = now.after(backoff::pause(delivery.attempts, rand::rng().random()));
+            Err(NotifyError::TryAgain(error)) if now.since(notice.at) < backoff::GIVE_UP => {
+                let next = now.after(backoff::pause(attempts, rand::rng().random()));
                 let error = chain(&*error);
                 tracing::warn!(kind, name, to, attempt, %next, error, "a notice could not be delivered yet");
-                self.metrics.delivery_failed(delivery.notice.kind);
+                self.metrics.delivery_failed(notice.kind);
                 Outcome::TryAgain(next)
             }
             Err(NotifyError::TryAgain(error)) => {
@@ -188,7 +196,7 @@ impl DeliveryLoop {
                     error,
                     "a notice was given up after days of trying"
                 );
-                self.metrics.refused(delivery.notice.kind);
+                self.metrics.refused(notice.kind);
                 Outcome::Refused(format!("given up: {error}"))
             }
             Err(NotifyError::Refused(error)) => {
@@ -201,7 +209,7 @@ impl DeliveryLoop {
                     error,
                     "a notice was refused for good"
                 );
-                self.metrics.refused(delivery.notice.kind);
+                self.metrics.refused(notice.kind);
                 Outcome::Refused(error)
             }
         }
@@ -209,16 +217,16 @@ impl DeliveryLoop {
 
     /// Records the outcome. While the store fails it is tried again for as long as the claim holds: a
     /// delivery whose success is forgotten would be repeated.
-    async fn settle(&self, claim: &Claim, outcome: &Outcome, lease_end: Timestamp) {
+    async fn settle(&self, key: &DeliveryKey, outcome: &Outcome, lease_end: Timestamp) {
         loop {
             let now = self.clock.now();
-            match self.store.settle(&claim.key, outcome, now).await {
+            match self.store.settle(key, outcome, now).await {
                 Ok(_) => return,
                 Err(error) if now >= lease_end => {
-                    let name = claim.delivery.notice.name.as_str();
+                    let watcher = key.watcher.as_str();
                     let error = chain(&error);
                     tracing::error!(
-                        name,
+                        watcher,
                         error,
                         "a delivery could not be recorded and will be repeated"
                     );

@@ -7,14 +7,14 @@ use async_trait::async_trait;
 use crate::domain::{Event, Notice, Recipient};
 
 /// One notice for one recipient: the unit of delivery.
-#[derive(Clone, Copy, Debug)]
-pub struct Message<'a> {
+#[derive(Clone, Debug)]
+pub struct Message {
     /// What is to be told.
-    pub notice: &'a Notice,
+    pub notice: Notice,
     /// The newest events of the watcher's history as of the notice, newest first.
-    pub events: &'a [Event],
+    pub events: Vec<Event>,
     /// Who is to be told.
-    pub recipient: &'a Recipient,
+    pub recipient: Recipient,
 }
 
 /// Tells people of notices.
@@ -39,7 +39,7 @@ pub trait Notifier: Send + Sync {
     /// [`NotifyError::Refused`] only if this recipient can never be reached with this message, however
     /// often it is tried. All else, a wrong password of ours included, is [`NotifyError::TryAgain`]: an
     /// alert is not lost because a server was set up wrongly for an hour.
-    async fn deliver(&self, message: Message<'_>) -> Result<(), NotifyError>;
+    async fn deliver(&self, message: &Message) -> Result<(), NotifyError>;
 }
 
 /// Why a message was not handed over.

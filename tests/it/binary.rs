@@ -20,7 +20,9 @@ fn directory() -> TempDir {
 }
 
 fn mail_settings(port: u16) -> String {
-    format!("[email]\nsender = Night's Watch <watch@example.org>\nhost = 127.0.0.1\nport = {port}\n")
+    format!(
+        "[email]\nsender = Night's Watch <watch@example.org>\nhost = 127.0.0.1\nport = {port}\n"
+    )
 }
 
 fn has_recovered(answer: &Value) -> bool {
@@ -37,17 +39,35 @@ async fn a_task_that_goes_silent_is_reported_by_mail_and_so_is_its_return() {
         ("email", "ops@example.org"),
         ("description", "The dump of db1; ask Ann."),
     ];
-    let id = program.done("create", &parameters).await["watcher"]["id"].as_str().unwrap().to_owned();
-    program.client.get(program.at(&format!("{id}?m=ran"))).send().await.expect("an answer");
+    let id = program.done("create", &parameters).await["watcher"]["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    program
+        .client
+        .get(program.at(&format!("{id}?m=ran")))
+        .send()
+        .await
+        .expect("an answer");
 
     let late = server.next_message().await;
     assert_eq!(late.from, "watch@example.org");
     assert_eq!(late.to, ["ops@example.org"]);
-    assert_eq!(late.header("From").unwrap(), "Night's Watch <watch@example.org>");
-    assert_eq!(late.header("Subject").unwrap(), "[LATE] Nächtliche Sicherung has not reported");
+    assert_eq!(
+        late.header("From").unwrap(),
+        "Night's Watch <watch@example.org>"
+    );
+    assert_eq!(
+        late.header("Subject").unwrap(),
+        "[LATE] Nächtliche Sicherung has not reported"
+    );
     assert_eq!(late.header("Auto-Submitted").unwrap(), "auto-generated");
     assert!(late.header("Date").is_some());
-    assert!(late.body.contains("The dump of db1; ask Ann."), "{}", late.body);
+    assert!(
+        late.body.contains("The dump of db1; ask Ann."),
+        "{}",
+        late.body
+    );
     assert!(late.body.contains("Triggered (ran)"), "{}", late.body);
     let late_id = late.header("Message-ID").unwrap();
     assert!(late_id.ends_with("@example.org>"), "{late_id}");
@@ -61,7 +81,11 @@ async fn a_task_that_goes_silent_is_reported_by_mail_and_so_is_its_return() {
     assert_eq!(resumed.header("In-Reply-To").unwrap(), late_id);
     assert_ne!(resumed.header("Message-ID").unwrap(), late_id);
     for mail in [&late, &resumed] {
-        assert!(!mail.data.contains(&id), "the identifier is in a mail: {}", mail.data);
+        assert!(
+            !mail.data.contains(&id),
+            "the identifier is in a mail: {}",
+            mail.data
+        );
     }
 }
 
@@ -69,8 +93,19 @@ async fn a_task_that_goes_silent_is_reported_by_mail_and_so_is_its_return() {
 async fn an_address_that_makes_trouble_costs_nobody_else_anything() {
     let (directory, server) = (directory(), SmtpServer::start().await);
     let program = Program::start(directory.path(), &mail_settings(server.port())).await;
-    let troublesome = ["stall", "stalldata", "drop", "refused", "rejected", "busy", "hangquit", "busyonce"];
-    let mut emails: Vec<_> = troublesome.map(|word| format!("{word}@example.org")).to_vec();
+    let troublesome = [
+        "stall",
+        "stalldata",
+        "drop",
+        "refused",
+        "rejected",
+        "busy",
+        "hangquit",
+        "busyonce",
+    ];
+    let mut emails: Vec<_> = troublesome
+        .map(|word| format!("{word}@example.org"))
+        .to_vec();
     emails.push("good@example.org".to_owned());
     let emails: Vec<_> = emails.iter().map(String::as_str).collect();
     program.create("Trouble", "0.2", &emails).await;
@@ -78,14 +113,26 @@ async fn an_address_that_makes_trouble_costs_nobody_else_anything() {
     let mut reached = HashSet::new();
     while reached.len() < 3 {
         let mail = server.next_message().await;
-        assert!(reached.insert(mail.to[0].clone()), "{} was told twice", mail.to[0]);
+        assert!(
+            reached.insert(mail.to[0].clone()),
+            "{} was told twice",
+            mail.to[0]
+        );
     }
-    let expected = ["good@example.org", "hangquit@example.org", "busyonce@example.org"];
+    let expected = [
+        "good@example.org",
+        "hangquit@example.org",
+        "busyonce@example.org",
+    ];
     assert_eq!(reached, expected.map(str::to_owned).into());
     let refused = "nights_watch_delivery_attempts_total{kind=\"late\",result=\"refused\"}";
     program.until_metric(refused, 2.0).await;
-    program.until_metric("nights_watch_deliveries_refused", 2.0).await;
-    program.until_metric("nights_watch_deliveries_owed", 4.0).await;
+    program
+        .until_metric("nights_watch_deliveries_refused", 2.0)
+        .await;
+    program
+        .until_metric("nights_watch_deliveries_owed", 4.0)
+        .await;
 
     // What is held up is held up for one watcher and address: the next notice to the others leaves.
     program.done("trigger", &[("name", "Trouble")]).await;
@@ -104,7 +151,9 @@ async fn a_mail_server_that_is_away_gets_the_mail_when_it_is_back() {
     let id = program.create("Patient", "0.1", &["ops@example.org"]).await;
     let failed = "nights_watch_delivery_attempts_total{kind=\"late\",result=\"failed\"}";
     program.until_metric(failed, 1.0).await;
-    assert!(has_recovered(&program.done("trigger", &[("id", &id)]).await));
+    assert!(has_recovered(
+        &program.done("trigger", &[("id", &id)]).await
+    ));
     program.done("pause", &[("id", &id)]).await;
 
     let server = SmtpServer::start_on(port).await;
@@ -112,7 +161,10 @@ async fn a_mail_server_that_is_away_gets_the_mail_when_it_is_back() {
     while subjects.len() < 2 {
         subjects.push(server.next_message().await.header("Subject").unwrap());
     }
-    assert!(subjects[0].starts_with("[LATE]") && subjects[1].starts_with("[RESUMED]"), "{subjects:?}");
+    assert!(
+        subjects[0].starts_with("[LATE]") && subjects[1].starts_with("[RESUMED]"),
+        "{subjects:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -124,8 +176,18 @@ async fn deadlines_that_passed_while_it_was_down_are_reported_at_start() {
     assert!(program.stop().await.success());
     assert!(server.try_mail().is_none());
     let program = Program::start(directory.path(), &settings).await;
-    assert!(server.next_message().await.header("Subject").unwrap().starts_with("[LATE] Down"));
-    assert_eq!(program.done("get", &[("name", "Down")]).await["watcher"]["late"], true);
+    assert!(
+        server
+            .next_message()
+            .await
+            .header("Subject")
+            .unwrap()
+            .starts_with("[LATE] Down")
+    );
+    assert_eq!(
+        program.done("get", &[("name", "Down")]).await["watcher"]["late"],
+        true
+    );
 }
 
 /// Kills the service many times while triggers and notices are under way. What it has acknowledged must be
@@ -140,8 +202,14 @@ async fn kill_9_loses_no_acknowledged_trigger_and_no_notice() {
     let mut steady = Vec::new();
     let mut flapping = Vec::new();
     for n in 0..4 {
-        steady.push(program.create(&format!("Steady {n}"), "3600", &["ops@example.org"]).await);
-        let flapper = program.create(&format!("Flapping {n}"), "0.05", &["ops@example.org"]).await;
+        steady.push(
+            program
+                .create(&format!("Steady {n}"), "3600", &["ops@example.org"])
+                .await,
+        );
+        let flapper = program
+            .create(&format!("Flapping {n}"), "0.05", &["ops@example.org"])
+            .await;
         flapping.push(flapper);
     }
     program.kill().await;
@@ -172,7 +240,9 @@ async fn kill_9_loses_no_acknowledged_trigger_and_no_notice() {
             let (client, recovered) = (program.client.clone(), Arc::clone(&recovered));
             clients.push(tokio::spawn(async move {
                 while let Ok(answer) = client.get(&url).send().await {
-                    let Ok(answer) = answer.json::<Value>().await else { return };
+                    let Ok(answer) = answer.json::<Value>().await else {
+                        return;
+                    };
                     if has_recovered(&answer) {
                         recovered.fetch_add(1, Ordering::Relaxed);
                     }
@@ -184,7 +254,10 @@ async fn kill_9_loses_no_acknowledged_trigger_and_no_notice() {
         tokio::time::sleep(Duration::from_millis(pause)).await;
         program.kill().await;
         for client in clients {
-            timeout(PATIENCE, client).await.expect("the client should notice").expect("no panic");
+            timeout(PATIENCE, client)
+                .await
+                .expect("the client should notice")
+                .expect("no panic");
         }
     }
 
@@ -193,20 +266,34 @@ async fn kill_9_loses_no_acknowledged_trigger_and_no_notice() {
         program.done("pause", &[("id", id)]).await;
     }
     let acknowledged = acknowledged.lock().await;
-    assert!(acknowledged.len() > ROUNDS * 8, "too few triggers to tell: {}", acknowledged.len());
+    assert!(
+        acknowledged.len() > ROUNDS * 8,
+        "too few triggers to tell: {}",
+        acknowledged.len()
+    );
     for (n, id) in steady.iter().enumerate() {
         let answer = program.done("get", &[("id", id)]).await;
         let mut kept: HashMap<String, usize> = HashMap::new();
         for event in answer["watcher"]["history"].as_array().unwrap() {
-            *kept.entry(event[1].as_str().unwrap().to_owned()).or_default() += 1;
+            *kept
+                .entry(event[1].as_str().unwrap().to_owned())
+                .or_default() += 1;
         }
         for (_, comment) in acknowledged.iter().filter(|(watcher, _)| *watcher == n) {
-            let count = kept.get(&format!("Triggered ({comment})")).copied().unwrap_or(0);
-            assert_eq!(count, 1, "trigger {comment} was acknowledged and is there {count} times");
+            let count = kept
+                .get(&format!("Triggered ({comment})"))
+                .copied()
+                .unwrap_or(0);
+            assert_eq!(
+                count, 1,
+                "trigger {comment} was acknowledged and is there {count} times"
+            );
         }
     }
 
-    program.until_metric("nights_watch_deliveries_owed", 0.0).await;
+    program
+        .until_metric("nights_watch_deliveries_owed", 0.0)
+        .await;
     let mut mails = Vec::new();
     while let Some(mail) = server.try_mail() {
         mails.push(mail);
@@ -225,14 +312,24 @@ fn check_mails(mails: &[Mail], recovered: usize) {
             late.insert(id);
         } else {
             let reference = mail.header("References").unwrap();
-            assert!(late.contains(&reference), "a resumption was told before its lateness");
+            assert!(
+                late.contains(&reference),
+                "a resumption was told before its lateness"
+            );
             resumed.insert(id);
         }
     }
     assert!(recovered > 0, "nothing was ever late");
-    assert!(resumed.len() >= recovered, "{} of {recovered} resumptions were told", resumed.len());
+    assert!(
+        resumed.len() >= recovered,
+        "{} of {recovered} resumptions were told",
+        resumed.len()
+    );
     let repeats = mails.len() - late.len() - resumed.len();
-    println!("{recovered} recoveries acknowledged, {} mails, {repeats} of them repeats", mails.len());
+    println!(
+        "{recovered} recoveries acknowledged, {} mails, {repeats} of them repeats",
+        mails.len()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -240,7 +337,10 @@ async fn sigterm_finishes_what_was_accepted_and_leaves_one_tidy_file() {
     let directory = directory();
     let mut program = Program::start(directory.path(), "").await;
     let id = program.create("Busy", "3600", &[]).await;
-    let (stopping, triggered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let (stopping, triggered) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicUsize::new(0)),
+    );
     let mut clients = Vec::new();
     for _ in 0..8 {
         let (client, url) = (program.client.clone(), program.at(&id));
@@ -267,20 +367,31 @@ async fn sigterm_finishes_what_was_accepted_and_leaves_one_tidy_file() {
     program.terminate();
     assert!(program.wait().await.success());
     for client in clients {
-        timeout(PATIENCE, client).await.expect("the client should notice").expect("no panic");
+        timeout(PATIENCE, client)
+            .await
+            .expect("the client should notice")
+            .expect("no panic");
     }
     let files: HashSet<_> = std::fs::read_dir(directory.path())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
-    let tidy = ["nights-watch.ini", "nights-watch.db", "nights-watch.db.lock", "log.txt"];
+    let tidy = [
+        "nights-watch.ini",
+        "nights-watch.db",
+        "nights-watch.db.lock",
+        "log.txt",
+    ];
     assert_eq!(files, tidy.map(str::to_owned).into());
 
     let program = Program::start(directory.path(), "").await;
     let answer = program.done("get", &[("id", &id)]).await;
     let kept = answer["watcher"]["history"].as_array().unwrap().len();
     let acknowledged = triggered.load(Ordering::Relaxed);
-    assert!(kept > acknowledged.min(999), "{kept} events, {acknowledged} triggers acknowledged");
+    assert!(
+        kept > acknowledged.min(999),
+        "{kept} events, {acknowledged} triggers acknowledged"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -291,7 +402,10 @@ async fn a_second_start_on_the_same_database_is_refused() {
     assert_eq!(second.status.code(), Some(1));
     let complaint = String::from_utf8(second.stderr).unwrap();
     let complaint = complaint.lines().last().unwrap_or_default();
-    assert!(complaint.contains("is in use by another Night's Watch"), "{complaint}");
+    assert!(
+        complaint.contains("is in use by another Night's Watch"),
+        "{complaint}"
+    );
     assert!(program.stop().await.success());
 }
 
@@ -303,25 +417,56 @@ async fn check_refusal(ini: &str, complaint: &str) {
     assert_eq!(output.status.code(), Some(1), "{ini}");
     let stderr = String::from_utf8(output.stderr).unwrap();
     let last = stderr.lines().last().unwrap_or_default();
-    assert!(last.starts_with("nights-watch: ") && last.contains(complaint), "{ini}: {stderr}");
+    assert!(
+        last.starts_with("nights-watch: ") && last.contains(complaint),
+        "{ini}: {stderr}"
+    );
     assert!(!stderr.contains("hunter2"), "{stderr}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mistakes_in_the_settings_are_one_line_and_no_start() {
-    check_refusal("[wsgi]\nport = abc", "nights-watch.ini: [wsgi] port: \"abc\"").await;
-    check_refusal("[wsgi]\nprot = 80", "nights-watch.ini: [wsgi] prot: no such key").await;
-    check_refusal("[wsgj]\nport = 80", "nights-watch.ini: [wsgj]: no such section").await;
-    check_refusal("[email]\nhost = localhost", "nights-watch.ini: [email] sender").await;
-    check_refusal("[wsgi]\nport = 0\n[sqlite]\npath = /nowhere/x.db", "[sqlite] path: ").await;
-    check_refusal("[wsgi]\nport = 0\n[logging]\nfile = /nowhere/x.log", "/nowhere/x.log").await;
+    check_refusal(
+        "[wsgi]\nport = abc",
+        "nights-watch.ini: [wsgi] port: \"abc\"",
+    )
+    .await;
+    check_refusal(
+        "[wsgi]\nprot = 80",
+        "nights-watch.ini: [wsgi] prot: no such key",
+    )
+    .await;
+    check_refusal(
+        "[wsgj]\nport = 80",
+        "nights-watch.ini: [wsgj]: no such section",
+    )
+    .await;
+    check_refusal(
+        "[email]\nhost = localhost",
+        "nights-watch.ini: [email] sender",
+    )
+    .await;
+    check_refusal(
+        "[wsgi]\nport = 0\n[sqlite]\npath = /nowhere/x.db",
+        "[sqlite] path: ",
+    )
+    .await;
+    check_refusal(
+        "[wsgi]\nport = 0\n[logging]\nfile = /nowhere/x.log",
+        "/nowhere/x.log",
+    )
+    .await;
     let email = "[email]\nsender = a@example.org\nhost = mail.example.org\n";
     let secret = "username = u\npassword = hunter2\n";
     check_refusal(&format!("{email}{secret}"), "[email] ").await;
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
     let ini = format!("[wsgi]\nport = {port}");
-    check_refusal(&ini, &format!("[wsgi] port: cannot listen on 127.0.0.1:{port}")).await;
+    check_refusal(
+        &ini,
+        &format!("[wsgi] port: cannot listen on 127.0.0.1:{port}"),
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -334,7 +479,10 @@ async fn the_log_has_a_line_for_each_request_and_no_secret() {
     for _ in 0..100 {
         program.done("list", &[("auth_key", "hunter2")]).await;
     }
-    let bearer = program.client.get(program.at("nights-watch/v1/watcher/list")).bearer_auth("hunter2");
+    let bearer = program
+        .client
+        .get(program.at("nights-watch/v1/watcher/list"))
+        .bearer_auth("hunter2");
     assert_eq!(bearer.send().await.unwrap().status(), StatusCode::OK);
     assert!(program.stop().await.success());
 
@@ -345,8 +493,16 @@ async fn the_log_has_a_line_for_each_request_and_no_secret() {
         assert!(!log.contains("hunter"), "{log}");
     }
     assert!(!directory.path().join("watch.log.3").exists());
-    let line = logs[1].lines().find(|line| line.contains("request")).expect("a line for a request");
-    for part in ["method=GET", "path=\"/nights-watch/v1/watcher/list\"", "status=200", "duration_ms="] {
+    let line = logs[1]
+        .lines()
+        .find(|line| line.contains("request"))
+        .expect("a line for a request");
+    for part in [
+        "method=GET",
+        "path=\"/nights-watch/v1/watcher/list\"",
+        "status=200",
+        "duration_ms=",
+    ] {
         assert!(line.contains(part), "{line}");
     }
 }

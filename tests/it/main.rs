@@ -2,6 +2,9 @@
 
 mod binary;
 
+mod loops;
+mod support;
+
 mod program;
 
 mod python;

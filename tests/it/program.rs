@@ -29,14 +29,20 @@ pub(crate) fn command(directory: &Path) -> Command {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("NIGHTS_WATCH_")) {
         command.env_remove(name);
     }
-    command.current_dir(directory).stdin(Stdio::null()).kill_on_drop(true);
+    command
+        .current_dir(directory)
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
     command
 }
 
 /// Runs the binary to its end, which has to come by itself.
 pub(crate) async fn run(directory: &Path, arguments: &[&str]) -> Output {
     let output = command(directory).args(arguments).output();
-    timeout(PATIENCE, output).await.expect("it should end by itself").expect("it should start")
+    timeout(PATIENCE, output)
+        .await
+        .expect("it should end by itself")
+        .expect("it should start")
 }
 
 impl Program {
@@ -57,11 +63,21 @@ impl Program {
             .expect("the binary starts");
         let stdout = BufReader::new(child.stdout.take().expect("standard output is piped"));
         let line = timeout(PATIENCE, stdout.lines().next_line()).await;
-        let line = line.expect("it should serve in time").expect("a readable pipe");
-        let Some(line) = line else { panic!("it did not start: {}", read_log(directory)) };
-        let url = line.split_whitespace().find(|word| word.starts_with("http://"));
+        let line = line
+            .expect("it should serve in time")
+            .expect("a readable pipe");
+        let Some(line) = line else {
+            panic!("it did not start: {}", read_log(directory))
+        };
+        let url = line
+            .split_whitespace()
+            .find(|word| word.starts_with("http://"));
         let url = url.expect("the line says where it serves").to_owned();
-        Self { child, url, client: Client::new() }
+        Self {
+            child,
+            url,
+            client: Client::new(),
+        }
     }
 
     /// The URL of a path at the root.
@@ -70,11 +86,18 @@ impl Program {
     }
 
     /// Asks for an operation, and returns the status and the answer.
-    pub(crate) async fn ask(&self, operation: &str, parameters: &[(&str, &str)]) -> (StatusCode, Value) {
+    pub(crate) async fn ask(
+        &self,
+        operation: &str,
+        parameters: &[(&str, &str)],
+    ) -> (StatusCode, Value) {
         let url = self.at(&format!("{API}/{operation}"));
         let request = self.client.get(url).query(parameters).timeout(PATIENCE);
         let response = request.send().await.expect("an answer");
-        (response.status(), response.json().await.expect("an answer in JSON"))
+        (
+            response.status(),
+            response.json().await.expect("an answer in JSON"),
+        )
     }
 
     /// Asks for an operation that has to succeed.
@@ -97,14 +120,24 @@ impl Program {
         let mut parameters = vec![("name", name), ("periodicity", periodicity)];
         parameters.extend(emails.iter().map(|email| ("email", *email)));
         let answer = self.done("create", &parameters).await;
-        answer["watcher"]["id"].as_str().expect("an identifier").to_owned()
+        answer["watcher"]["id"]
+            .as_str()
+            .expect("an identifier")
+            .to_owned()
     }
 
     /// One line of the metrics, without its name.
     pub(crate) async fn metric(&self, name: &str) -> Option<f64> {
-        let text = self.client.get(self.at("metrics")).send().await.expect("an answer");
+        let text = self
+            .client
+            .get(self.at("metrics"))
+            .send()
+            .await
+            .expect("an answer");
         let text = text.text().await.expect("text");
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
         line.parse().ok()
     }
 
@@ -115,7 +148,9 @@ impl Program {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        timeout(PATIENCE, reached).await.unwrap_or_else(|_| panic!("{name} should become {value}"));
+        timeout(PATIENCE, reached)
+            .await
+            .unwrap_or_else(|_| panic!("{name} should become {value}"));
     }
 
     /// Ends it as the power cut does.
@@ -131,13 +166,19 @@ impl Program {
 
     /// Asks it to end.
     pub(crate) fn terminate(&self) {
-        let pid = self.child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));
+        let pid = self
+            .child
+            .id()
+            .and_then(|id| Pid::from_raw(id.try_into().ok()?));
         kill_process(pid.expect("it runs"), Signal::TERM).expect("it can be asked to end");
     }
 
     /// Waits until it has ended.
     pub(crate) async fn wait(&mut self) -> ExitStatus {
-        timeout(PATIENCE, self.child.wait()).await.expect("it should end").expect("a status")
+        timeout(PATIENCE, self.child.wait())
+            .await
+            .expect("it should end")
+            .expect("a status")
     }
 }
 

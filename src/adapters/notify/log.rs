@@ -10,8 +10,8 @@ pub struct LogNotifier;
 
 #[async_trait]
 impl Notifier for LogNotifier {
-    async fn deliver(&self, message: Message<'_>) -> Result<(), NotifyError> {
-        let notice = message.notice;
+    async fn deliver(&self, message: &Message) -> Result<(), NotifyError> {
+        let notice = &message.notice;
         tracing::warn!(
             to = message.recipient.as_str(),
             deadline = %notice.deadline,

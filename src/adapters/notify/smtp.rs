@@ -107,8 +107,8 @@ impl SmtpNotifier {
         })
     }
 
-    fn compose(&self, message: &Message<'_>, to: Address) -> Result<Vec<u8>, Cause> {
-        let notice = message.notice;
+    fn compose(&self, message: &Message, to: Address) -> Result<Vec<u8>, Cause> {
+        let notice = &message.notice;
         let id = |id| format!("<{id}@{}>", self.sender.email.domain());
         let now = u64::try_from(self.clock.now().millis()).unwrap_or(0);
         let mut mail = Mail::builder()
@@ -125,7 +125,7 @@ impl SmtpNotifier {
         {
             mail = mail.in_reply_to(id(late)).references(id(late));
         }
-        Ok(mail.body(notice.body(message.events))?.formatted())
+        Ok(mail.body(notice.body(&message.events))?.formatted())
     }
 
     async fn connect(&self) -> Result<AsyncSmtpConnection, Cause> {
@@ -207,13 +207,13 @@ fn about_recipient(error: lettre::transport::smtp::Error) -> NotifyError {
 
 #[async_trait]
 impl Notifier for SmtpNotifier {
-    async fn deliver(&self, message: Message<'_>) -> Result<(), NotifyError> {
+    async fn deliver(&self, message: &Message) -> Result<(), NotifyError> {
         let to: Address =
             message.recipient.as_str().parse().map_err(
                 |error: lettre::address::AddressError| NotifyError::Refused(error.into()),
             )?;
         let mail = self
-            .compose(&message, to.clone())
+            .compose(message, to.clone())
             .map_err(NotifyError::Refused)?;
         timeout(Self::DIALOGUE, self.hand_over(to, &mail))
             .await

@@ -1,0 +1,526 @@
+//! The scheduler and the delivery loop, by the hands of a clock that the test moves.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use mockall::mock;
+use nights_watch::adapters::storage::sqlite::SqliteStore;
+use nights_watch::domain::HistoryPolicy;
+use nights_watch::ports::{Message, Notifier, NotifyError, StoreError};
+use tokio::sync::mpsc;
+
+use crate::support::{BEGIN, Call, HookedStore, House, eventually, within};
+
+const HOUR: u64 = 3_600_000;
+const LATE: &str = "ops@example.org: [LATE] Backup has not reported";
+const RESUMED: &str = "ops@example.org: [RESUMED] Backup is reporting again";
+
+mock! {
+    Engine {}
+
+    #[async_trait]
+    impl Notifier for Engine {
+        async fn deliver(&self, message: &Message) -> Result<(), NotifyError>;
+    }
+}
+
+fn later() -> NotifyError {
+    NotifyError::TryAgain("the server is away".into())
+}
+
+fn never() -> NotifyError {
+    NotifyError::Refused("no such mailbox".into())
+}
+
+/// Passes on what is delivered, as an inbox shows it, and answers as `answer` says.
+fn engine(
+    answer: impl Fn(&str) -> Result<(), NotifyError> + Send + Sync + 'static,
+) -> (Arc<MockEngine>, mpsc::UnboundedReceiver<String>) {
+    let (attempts, attempted) = mpsc::unbounded_channel();
+    let mut engine = MockEngine::new();
+    engine.expect_deliver().returning(move |message| {
+        let line = format!("{}: {}", message.recipient, message.notice.subject());
+        let answer = answer(&line);
+        let _ = attempts.send(line);
+        answer
+    });
+    (Arc::new(engine), attempted)
+}
+
+async fn next(attempted: &mut mpsc::UnboundedReceiver<String>) -> String {
+    within(attempted.recv()).await.expect("the engine lives")
+}
+
+/// A watcher called Backup with a periodicity of an hour that tells `emails`.
+async fn create_backup(house: &House, emails: &[&str]) -> String {
+    let mut parameters = vec![("name", "Backup"), ("periodicity", "3600")];
+    parameters.extend(emails.iter().map(|email| ("email", *email)));
+    house.create_with(&parameters).await
+}
+
+async fn trigger(house: &House, id: &str) {
+    assert_eq!(house.get(&format!("/{id}")).await.status, 200);
+}
+
+/// Lets a delivery that failed be tried again, however often it has failed before.
+fn let_retries_come(house: &House) {
+    house.advance_millis(300_000);
+}
+
+#[tokio::test]
+async fn a_deadline_is_noticed_when_it_has_passed_and_not_before() {
+    let house = House::open().await;
+    let _scheduler = house.start_scheduler();
+    let (_delivery, mut inbox) = house.start_delivery();
+    let id = create_backup(&house, &["ops@example.org"]).await;
+
+    house.advance_millis(HOUR);
+    assert_eq!(house.names(&[("late", "true")]).await, [""; 0]);
+    house.advance_millis(1);
+    assert_eq!(inbox.next().await, LATE);
+    assert_eq!(house.names(&[("late", "true")]).await, ["Backup"]);
+
+    trigger(&house, &id).await;
+    assert_eq!(inbox.next().await, RESUMED);
+    assert_eq!(house.names(&[("late", "true")]).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn an_earlier_deadline_wakes_the_scheduler() {
+    let house = House::open().await;
+    let _scheduler = house.start_scheduler();
+    let (_delivery, mut inbox) = house.start_delivery();
+    let id = create_backup(&house, &["ops@example.org"]).await;
+    house
+        .call("update", &[("id", &id), ("periodicity", "60")])
+        .await;
+    house.advance_millis(60_001);
+    assert_eq!(inbox.next().await, LATE);
+}
+
+#[tokio::test]
+async fn a_deadline_that_a_trigger_moved_is_noticed_at_its_new_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("watch.db");
+    let store = SqliteStore::open(&path, HistoryPolicy::default()).unwrap();
+    let house = House::over(Arc::new(store)).await;
+    let _scheduler = house.start_scheduler();
+    let (_delivery, mut inbox) = house.start_delivery();
+    let id = create_backup(&house, &["ops@example.org"]).await;
+    for _ in 0..3 {
+        house.advance_millis(HOUR);
+        trigger(&house, &id).await;
+    }
+    assert_eq!(house.names(&[("late", "true")]).await, [""; 0]);
+    house.advance_millis(HOUR + 1);
+    assert_eq!(inbox.next().await, LATE);
+}
+
+#[tokio::test]
+async fn thousands_of_deadlines_in_one_instant_are_all_served() {
+    const WATCHERS: usize = 3_000;
+    let house = House::open().await;
+    for n in 0..WATCHERS {
+        let name = format!("Watcher {n}");
+        let email = format!("ops{n}@example.org");
+        house
+            .create_with(&[("name", &name), ("periodicity", "3600"), ("email", &email)])
+            .await;
+    }
+    let _scheduler = house.start_scheduler();
+    let (_delivery, mut inbox) = house.start_delivery();
+    house.advance_millis(HOUR + 1);
+    let mut told = inbox.sorted(WATCHERS).await;
+    told.dedup();
+    assert_eq!(told.len(), WATCHERS);
+}
+
+#[tokio::test]
+async fn deadlines_that_passed_while_nothing_ran_are_noticed_at_the_start() {
+    let house = House::open().await;
+    create_backup(&house, &["ops@example.org"]).await;
+    house.advance_millis(9 * HOUR);
+    let _scheduler = house.start_scheduler();
+    let (_delivery, mut inbox) = house.start_delivery();
+    assert_eq!(inbox.next().await, LATE);
+}
+
+#[tokio::test]
+async fn a_wall_clock_that_steps_is_followed() {
+    let house = House::open().await;
+    let _scheduler = house.start_scheduler();
+    let (_delivery, mut inbox) = house.start_delivery();
+    let id = create_backup(&house, &["ops@example.org"]).await;
+
+    // Back by a day: an hour from the trigger is an hour from the trigger, whatever the day.
+    house.clock.set(BEGIN.before(Duration::from_hours(24)));
+    trigger(&house, &id).await;
+    house.advance_millis(HOUR + 1);
+    assert_eq!(inbox.next().await, LATE);
+
+    // Forward by a day, as after a suspend.
+    trigger(&house, &id).await;
+    assert_eq!(inbox.next().await, RESUMED);
+    house.clock.set(BEGIN.after(Duration::from_hours(24)));
+    assert_eq!(inbox.next().await, LATE);
+}
+
+#[tokio::test]
+async fn the_loops_sleep_while_nothing_is_due() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&calls);
+    let store = HookedStore::failing(move |call| {
+        if call == Call::Loops {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+        None
+    });
+    let house = House::over(store).await;
+    let scheduler = house.start_scheduler();
+    let (delivery, _inbox) = house.start_delivery();
+    let id = create_backup(&house, &["ops@example.org"]).await;
+    // Once it is stopped, everything that it was going to do on its own has been counted.
+    let settle = async || {
+        let mut last = usize::MAX;
+        while last != calls.load(Ordering::Relaxed) {
+            last = calls.load(Ordering::Relaxed);
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+        }
+        last
+    };
+    let before = settle().await;
+    for _ in 0..50 {
+        house.advance_millis(60_000);
+        trigger(&house, &id).await;
+    }
+    assert_eq!(
+        settle().await,
+        before,
+        "the loops asked the store although nothing was due"
+    );
+    scheduler.stop().await;
+    delivery.stop().await;
+}
+
+#[tokio::test]
+async fn a_retry_reaches_only_who_was_not_reached() {
+    let house = House::open().await;
+    let _scheduler = house.start_scheduler();
+    let failures = AtomicUsize::new(3);
+    let (engine, mut attempted) = engine(move |line| {
+        let fails = line.starts_with("slow") && failures.fetch_sub(1, Ordering::Relaxed) > 0;
+        if fails { Err(later()) } else { Ok(()) }
+    });
+    let _delivery = house.start_delivery_by(engine);
+    create_backup(&house, &["slow@example.org", "ops@example.org"]).await;
+    house.advance_millis(HOUR + 1);
+
+    let mut count: HashMap<String, usize> = HashMap::new();
+    for _ in 0..2 {
+        *count.entry(next(&mut attempted).await).or_default() += 1;
+    }
+    // The pauses are one, two and four seconds, less a chance of a quarter.
+    for (early, due) in [(749, 251), (1_499, 501), (2_999, 1_001)] {
+        let failed = "nights_watch_delivery_attempts_total{kind=\"late\",result=\"failed\"}";
+        let so_far = count.values().sum::<usize>() - 1;
+        eventually(async || {
+            house
+                .get("/metrics")
+                .await
+                .text
+                .contains(&format!("{failed} {so_far}"))
+        })
+        .await;
+        house.advance_millis(early);
+        assert!(
+            attempted.try_recv().is_err(),
+            "it was tried again too early"
+        );
+        house.advance_millis(due);
+        *count.entry(next(&mut attempted).await).or_default() += 1;
+    }
+    assert_eq!(count[LATE], 1);
+    assert_eq!(count["slow@example.org: [LATE] Backup has not reported"], 4);
+    let delivered = "nights_watch_delivery_attempts_total{kind=\"late\",result=\"delivered\"} 2";
+    eventually(async || house.get("/metrics").await.text.contains(delivered)).await;
+}
+
+#[tokio::test]
+async fn a_recipient_hears_of_the_return_only_after_the_lateness() {
+    let house = House::open().await;
+    let _scheduler = house.start_scheduler();
+    let works = Arc::new(AtomicBool::new(false));
+    let on = Arc::clone(&works);
+    let (engine, mut attempted) = engine(move |_| {
+        if on.load(Ordering::Relaxed) {
+            Ok(())
+        } else {
+            Err(later())
+        }
+    });
+    let _delivery = house.start_delivery_by(engine);
+    let id = create_backup(&house, &["ops@example.org"]).await;
+    house.advance_millis(HOUR + 1);
+    assert_eq!(next(&mut attempted).await, LATE);
+    trigger(&house, &id).await;
+    for _ in 0..3 {
+        eventually(async || {
+            let_retries_come(&house);
+            attempted.try_recv().is_ok_and(|line| {
+                assert_eq!(line, LATE);
+                true
+            })
+        })
+        .await;
+    }
+    works.store(true, Ordering::Relaxed);
+    let mut last = String::new();
+    eventually(async || {
+        let_retries_come(&house);
+        while let Ok(line) = attempted.try_recv() {
+            assert!(
+                line == LATE || (last == LATE && line == RESUMED),
+                "{line} after {last}"
+            );
+            last = line;
+        }
+        last == RESUMED
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_refusal_for_good_is_counted_and_not_repeated() {
+    let house = House::open().await;
+    let _scheduler = house.start_scheduler();
+    let (engine, mut attempted) = engine(|_| Err(never()));
+    let _delivery = house.start_delivery_by(engine);
+    let id = create_backup(&house, &["ops@example.org"]).await;
+    house.advance_millis(HOUR + 1);
+    assert_eq!(next(&mut attempted).await, LATE);
+    let refused = "nights_watch_deliveries_refused 1\n";
+    eventually(async || house.get("/metrics").await.text.contains(refused)).await;
+    let_retries_come(&house);
+    trigger(&house, &id).await;
+    assert_eq!(
+        next(&mut attempted).await,
+        RESUMED,
+        "the next notice is tried all the same"
+    );
+}
+
+#[tokio::test]
+async fn an_alert_is_given_up_after_days() {
+    let house = House::open().await;
+    let _scheduler = house.start_scheduler();
+    let (engine, mut attempted) = engine(|_| Err(later()));
+    let _delivery = house.start_delivery_by(engine);
+    create_backup(&house, &["ops@example.org"]).await;
+    house.advance_millis(HOUR + 1);
+    assert_eq!(next(&mut attempted).await, LATE);
+    let owed = async |count: usize| {
+        let line = format!("nights_watch_deliveries_owed {count}\n");
+        house.get("/metrics").await.text.contains(&line)
+    };
+    house.clock.advance(Duration::from_hours(5 * 24 - 2));
+    assert_eq!(next(&mut attempted).await, LATE);
+    assert!(owed(1).await);
+    eventually(async || {
+        house.advance_millis(HOUR);
+        owed(0).await
+    })
+    .await;
+}
+
+/// A notifier that hangs over addresses which begin with `hang`, panics over those which begin with `panic`
+/// the first time, and reaches all others.
+struct Troubled {
+    reached: mpsc::UnboundedSender<String>,
+    panicked: Mutex<bool>,
+}
+
+#[async_trait]
+impl Notifier for Troubled {
+    async fn deliver(&self, message: &Message) -> Result<(), NotifyError> {
+        let to = message.recipient.as_str();
+        if to.starts_with("hang") {
+            std::future::pending::<()>().await;
+        }
+        let first = to.starts_with("panic")
+            && !std::mem::replace(&mut *self.panicked.lock().unwrap(), true);
+        assert!(!first, "a notifier with a fault");
+        let _ = self.reached.send(to.to_owned());
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn recipients_over_whom_the_server_hangs_do_not_hold_up_the_others() {
+    let house = House::open().await;
+    let _scheduler = house.start_scheduler();
+    let (reached, mut told) = mpsc::unbounded_channel();
+    let troubled = Troubled {
+        reached,
+        panicked: Mutex::new(false),
+    };
+    let _delivery = house.start_delivery_by(Arc::new(troubled));
+    let mut emails: Vec<_> = (0..99).map(|n| format!("hang{n}@example.org")).collect();
+    emails.push("ops@example.org".to_owned());
+    let emails: Vec<_> = emails.iter().map(String::as_str).collect();
+    create_backup(&house, &emails).await;
+    house.advance_millis(HOUR + 1);
+    // Each group that hangs gives way after two seconds.
+    eventually(async || {
+        house.advance_millis(100);
+        told.try_recv().is_ok_and(|to| to == "ops@example.org")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_notifier_that_panics_is_asked_again() {
+    let house = House::open().await;
+    let _scheduler = house.start_scheduler();
+    let (reached, mut told) = mpsc::unbounded_channel();
+    let troubled = Troubled {
+        reached,
+        panicked: Mutex::new(false),
+    };
+    let _delivery = house.start_delivery_by(Arc::new(troubled));
+    create_backup(&house, &["panic@example.org"]).await;
+    house.advance_millis(HOUR + 1);
+    eventually(async || {
+        house.advance_millis(1_000);
+        told.try_recv().is_ok()
+    })
+    .await;
+    assert_eq!(house.get("/readyz").await.status, 200, "the loop is alive");
+}
+
+#[tokio::test]
+async fn a_delivery_that_was_cut_off_is_made_when_its_lease_ends() {
+    let house = House::open().await;
+    let _scheduler = house.start_scheduler();
+    let (reached, _told) = mpsc::unbounded_channel();
+    let hanging = Troubled {
+        reached,
+        panicked: Mutex::new(false),
+    };
+    let dying = house.start_delivery_by(Arc::new(hanging));
+    create_backup(&house, &["hang@example.org"]).await;
+    house.advance_millis(HOUR + 1);
+    eventually(async || {
+        house
+            .get("/metrics")
+            .await
+            .text
+            .contains("nights_watch_deliveries_owed 1\n")
+    })
+    .await;
+    dying.kill().await;
+
+    let (_delivery, mut inbox) = house.start_delivery();
+    house.clock.advance(Duration::from_mins(5));
+    assert_eq!(
+        inbox.next().await,
+        "hang@example.org: [LATE] Backup has not reported"
+    );
+}
+
+#[tokio::test]
+async fn nothing_is_told_of_a_deleted_watcher() {
+    let house = House::open().await;
+    let _scheduler = house.start_scheduler();
+    let id = create_backup(&house, &["ops@example.org"]).await;
+    house.advance_millis(HOUR + 1);
+    eventually(async || house.names(&[("late", "true")]).await == ["Backup"]).await;
+    assert_eq!(house.call("delete", &[("id", &id)]).await.status, 200);
+    let other = house.create_with(&[
+        ("name", "Other"),
+        ("periodicity", "1"),
+        ("email", "ops@example.org"),
+    ]);
+    other.await;
+    house.advance_millis(1_001);
+    let (_delivery, mut inbox) = house.start_delivery();
+    assert_eq!(
+        inbox.next().await,
+        "ops@example.org: [LATE] Other has not reported"
+    );
+}
+
+#[tokio::test]
+async fn a_store_that_fails_for_a_while_delays_and_loses_nothing() {
+    let fails = Arc::new(AtomicBool::new(false));
+    let on = Arc::clone(&fails);
+    let store = HookedStore::failing(move |call| {
+        let loops = matches!(call, Call::Loops | Call::Transact);
+        (loops && on.load(Ordering::Relaxed)).then(|| StoreError::unavailable("the disk is away"))
+    });
+    let house = House::over(store).await;
+    let _scheduler = house.start_scheduler();
+    let (_delivery, mut inbox) = house.start_delivery();
+    let id = create_backup(&house, &["ops@example.org"]).await;
+    fails.store(true, Ordering::Relaxed);
+    house.advance_millis(HOUR + 1);
+    eventually(async || {
+        house
+            .get("/readyz")
+            .await
+            .text
+            .contains("the scheduler fails")
+    })
+    .await;
+    assert_eq!(house.get(&format!("/{id}")).await.status, 503);
+
+    fails.store(false, Ordering::Relaxed);
+    eventually(async || {
+        house.advance_millis(1_000);
+        house.get("/readyz").await.status == 200
+    })
+    .await;
+    assert_eq!(inbox.next().await, LATE);
+}
+
+/// A store whose failures begin when the first delivery is made, so that its success cannot be recorded.
+#[tokio::test]
+async fn a_success_that_cannot_be_recorded_at_once_is_not_repeated() {
+    let fails = Arc::new(AtomicBool::new(false));
+    let on = Arc::clone(&fails);
+    let store = HookedStore::failing(move |call| {
+        (call == Call::Loops && on.load(Ordering::Relaxed))
+            .then(|| StoreError::unavailable("the disk is away"))
+    });
+    let house = House::over(store).await;
+    let _scheduler = house.start_scheduler();
+    let breaks = Arc::clone(&fails);
+    let (engine, mut attempted) = engine(move |_| {
+        breaks.store(true, Ordering::Relaxed);
+        Ok(())
+    });
+    let _delivery = house.start_delivery_by(engine);
+    create_backup(&house, &["ops@example.org"]).await;
+    house.advance_millis(HOUR + 1);
+    assert_eq!(next(&mut attempted).await, LATE);
+    for _ in 0..10 {
+        house.advance_millis(1_000);
+        tokio::task::yield_now().await;
+    }
+    fails.store(false, Ordering::Relaxed);
+    eventually(async || {
+        house.advance_millis(1_000);
+        house
+            .get("/metrics")
+            .await
+            .text
+            .contains("nights_watch_deliveries_owed 0\n")
+    })
+    .await;
+    house.clock.advance(Duration::from_mins(10));
+    assert!(attempted.try_recv().is_err(), "it was delivered twice");
+}
