@@ -1,7 +1,7 @@
 //! The operations.
 //!
 //! Each is a few lines: parameters into the domain, one use case, its result into a view. What holds for all
-//! of them, such as keys and unknown parameters, is the [`guard`](super::guard)'s.
+//! of them, such as keys and unknown parameters, is the `guard`'s.
 
 use std::sync::Arc;
 
@@ -372,7 +372,10 @@ impl Api {
         operation_id = "isAlive",
         tag = "Tag::Operation"
     )]
-    #[expect(clippy::unused_async, reason = "an operation is asynchronous, whatever it does")]
+    #[expect(
+        clippy::unused_async,
+        reason = "an operation is asynchronous, whatever it does"
+    )]
     async fn alive(&self) -> Result<Answer<DoneView>, Failure<Checking>> {
         Ok(Answer::done())
     }

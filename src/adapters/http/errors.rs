@@ -20,7 +20,7 @@ use crate::ports::StoreError;
 /// A request that was not done, and why, in the words that the client gets.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
-pub struct Rejection {
+pub(super) struct Rejection {
     status: StatusCode,
     message: String,
     allow: Option<String>,
@@ -44,7 +44,7 @@ enum ErrorStatus {
 
 impl Rejection {
     /// A rejection with `status`, for the reason in `message`.
-    pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
+    pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
         Self {
             status,
             message: message.into(),
@@ -53,13 +53,13 @@ impl Rejection {
     }
 
     /// The request itself is wrong.
-    pub fn bad_request(message: impl Into<String>) -> Self {
+    pub(super) fn bad_request(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, message)
     }
 
     /// There is nothing at the path.
     #[must_use]
-    pub fn no_such_path() -> Self {
+    pub(super) fn no_such_path() -> Self {
         Self::new(
             StatusCode::NOT_FOUND,
             "there is no such path; /docs describes those that there are",
@@ -68,7 +68,7 @@ impl Rejection {
 
     /// The method is not one of `allow`, a list as in the header `Allow`.
     #[must_use]
-    pub fn method_not_allowed(allow: &str) -> Self {
+    pub(super) fn method_not_allowed(allow: &str) -> Self {
         Self {
             allow: Some(allow.to_owned()),
             ..Self::new(
@@ -80,7 +80,7 @@ impl Rejection {
 
     /// Something went wrong inside, which is no business of the client's.
     #[must_use]
-    pub fn internal() -> Self {
+    pub(super) fn internal() -> Self {
         Self::new(
             StatusCode::INTERNAL_SERVER_ERROR,
             "something went wrong inside; the log knows more",
@@ -160,14 +160,14 @@ pub(super) fn envelope(error: Error) -> Response {
 }
 
 /// Which errors an operation can answer with, for its description.
-pub trait Statuses: Send + Sync + 'static {
+pub(super) trait Statuses: Send + Sync + 'static {
     /// The codes, in ascending order.
     const CODES: &'static [u16];
 }
 
 /// A [`Rejection`] by an operation that answers with the codes of `S`.
 #[derive(Debug)]
-pub struct Failure<S> {
+pub(super) struct Failure<S> {
     rejection: Rejection,
     statuses: PhantomData<S>,
 }

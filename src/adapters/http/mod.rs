@@ -2,24 +2,24 @@
 //!
 //! A request passes, from the outside in:
 //!
-//! - [`server`]: connections, their limits, and their end.
-//! - [`site`]: what is served where; the log line, the limits and the error envelope that all answers share.
-//! - [`guard`]: what holds for each operation, read off its own description: who may, which parameters.
-//! - [`api`]: the operations themselves, with their [`params`], [`views`] and [`errors`].
+//! - `server`: connections, their limits, and their end.
+//! - `site`: what is served where; the log line, the limits and the error envelope that all answers share.
+//! - `guard`: what holds for each operation, read off its own description: who may, which parameters.
+//! - `api`: the operations themselves, with their `params`, `views` and `errors`.
 
-pub mod server;
+mod server;
 
-pub mod site;
+mod site;
 
-pub mod guard;
+mod guard;
 
-pub mod api;
+mod api;
 
-pub mod params;
+mod params;
 
-pub mod views;
+mod views;
 
-pub mod errors;
+mod errors;
 
 pub use server::serve;
 pub use site::{Site, openapi_document};

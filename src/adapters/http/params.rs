@@ -16,7 +16,7 @@ use crate::domain::{
 use crate::ports::Key;
 
 /// A value that a parameter can have.
-pub trait Parameter: Sized + Send + Sync {
+pub(super) trait Parameter: Sized + Send + Sync {
     /// Why a text is not such a value: the end of a sentence that begins with the parameter's name.
     type Error: Display;
 
@@ -31,14 +31,14 @@ pub trait Parameter: Sized + Send + Sync {
     fn schema() -> MetaSchema;
 }
 
-/// The text of a parameter whose value is a `T`. It is read by [`required`] and its sisters, not before, so
+/// The text of a parameter whose value is a `T`. It is read by `required` and its sisters, not before, so
 /// that the error names the parameter and is ours.
 #[derive(Clone, Debug)]
-pub struct Text<T>(String, PhantomData<T>);
+pub(super) struct Text<T>(String, PhantomData<T>);
 
 /// A boolean, in the words of the interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Flag(pub bool);
+pub(super) struct Flag(pub(super) bool);
 
 /// Reads a parameter.
 pub(super) fn required<T: Parameter>(name: &str, text: &Text<T>) -> Result<T, Rejection> {
@@ -150,7 +150,7 @@ impl<T: Parameter> ParseFromParameter for Text<T> {
 /// Why a text is not a boolean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("is not a boolean: true, yes or 1; or false, no, 0 or empty")]
-pub struct InvalidFlag;
+pub(super) struct InvalidFlag;
 
 impl Parameter for Flag {
     type Error = InvalidFlag;

@@ -24,13 +24,13 @@ use crate::ports::{Detail, Record};
 ///
 /// Cron jobs look for `"status": "ok"` in it, with the space.
 #[derive(Clone, Debug)]
-pub struct Answer<T>(pub T);
+pub(super) struct Answer<T>(pub(super) T);
 
 /// The word of every answer that is not an error.
 #[derive(Clone, Copy, Debug, Enum, Serialize)]
 #[oai(rename_all = "lowercase")]
 #[serde(rename_all = "lowercase")]
-pub enum Status {
+pub(super) enum Status {
     /// It was done.
     Ok,
 }
@@ -38,14 +38,14 @@ pub enum Status {
 /// It was done.
 #[derive(Clone, Debug, Object, Serialize)]
 #[oai(rename = "Done")]
-pub struct DoneView {
+pub(super) struct DoneView {
     status: Status,
 }
 
 /// A watcher.
 #[derive(Clone, Debug, Object, Serialize)]
 #[oai(rename = "WatcherAnswer")]
-pub struct WatcherAnswer {
+pub(super) struct WatcherAnswer {
     status: Status,
     watcher: WatcherView,
 }
@@ -53,7 +53,7 @@ pub struct WatcherAnswer {
 /// A watcher with its history.
 #[derive(Clone, Debug, Object, Serialize)]
 #[oai(rename = "Watcher")]
-pub struct WatcherView {
+pub(super) struct WatcherView {
     /// What people call it.
     #[oai(validator(max_length = 255))]
     name: String,
@@ -82,7 +82,7 @@ pub struct WatcherView {
 /// What a trigger found.
 #[derive(Clone, Debug, Object, Serialize)]
 #[oai(rename = "TriggerAnswer")]
-pub struct TriggerAnswer {
+pub(super) struct TriggerAnswer {
     status: Status,
     /// The watcher was late before.
     recovered: bool,
@@ -93,7 +93,7 @@ pub struct TriggerAnswer {
 /// Watchers, ordered by slug.
 #[derive(Clone, Debug, Object, Serialize)]
 #[oai(rename = "ListAnswer")]
-pub struct ListAnswer {
+pub(super) struct ListAnswer {
     status: Status,
     watchers: Vec<ListedView>,
 }
@@ -101,7 +101,7 @@ pub struct ListAnswer {
 /// A watcher in a list: name and identifier, and all the rest if the list is verbose.
 #[derive(Clone, Debug, Object, Serialize)]
 #[oai(rename = "ListedWatcher", skip_serializing_if_is_none)]
-pub struct ListedView {
+pub(super) struct ListedView {
     /// What people call it.
     name: String,
     /// The identifier, which is also the path of its trigger URL.
@@ -134,20 +134,20 @@ pub struct ListedView {
 
 /// A number of seconds: without a fraction where there is none.
 #[derive(Clone, Copy, Debug)]
-pub struct Seconds(Periodicity);
+pub(super) struct Seconds(Periodicity);
 
 /// An instant in UTC.
 #[derive(Clone, Copy, Debug)]
-pub struct Instant(Timestamp);
+pub(super) struct Instant(Timestamp);
 
 /// A line of a history: an instant in UTC and a comment.
 #[derive(Clone, Debug)]
-pub struct EventView([String; 2]);
+pub(super) struct EventView([String; 2]);
 
 impl Answer<DoneView> {
     /// It was done.
     #[must_use]
-    pub fn done() -> Self {
+    pub(super) fn done() -> Self {
         Self(DoneView { status: Status::Ok })
     }
 }
@@ -237,7 +237,7 @@ impl ListedView {
 
 /// A [`ListAnswer`] that is written while it is read, so that a long one takes no more memory than a short
 /// one.
-pub struct StreamedList {
+pub(super) struct StreamedList {
     detail: Detail,
     pages: BoxStream<'static, Result<Vec<Record>, std::io::Error>>,
 }
@@ -245,7 +245,7 @@ pub struct StreamedList {
 impl StreamedList {
     /// The list of the watchers on `pages`. An error on a later page breaks the connection off, so that the
     /// client does not take the part for the whole.
-    pub fn new(
+    pub(super) fn new(
         detail: Detail,
         pages: impl Stream<Item = Result<Vec<Record>, std::io::Error>> + Send + 'static,
     ) -> Self {

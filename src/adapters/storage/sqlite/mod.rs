@@ -1,8 +1,8 @@
 //! The embedded default: one SQLite database, made for many small durable writes.
 //!
-//! - [`schema`]: opening a file, its tables and their versions.
-//! - [`writer`]: the one thread that writes, and the commits that many callers share.
-//! - [`rows`]: between rows and the domain.
+//! - `schema`: opening a file, its tables and their versions.
+//! - `writer`: the one thread that writes, and the commits that many callers share.
+//! - `rows`: between rows and the domain.
 //!
 //! Reads run on connections of their own and see what was committed last.
 
