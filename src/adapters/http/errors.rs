@@ -88,6 +88,20 @@ impl Rejection {
     }
 }
 
+impl Rejection {
+    fn view(&self) -> ErrorView {
+        ErrorView {
+            status: ErrorStatus::Error,
+            error: self.message.clone(),
+        }
+    }
+
+    /// The body of the answer.
+    pub(super) fn to_json(&self) -> String {
+        Answer(self.view()).to_json().unwrap_or_default()
+    }
+}
+
 impl From<UseCaseError> for Rejection {
     fn from(error: UseCaseError) -> Self {
         let status = match &error {
@@ -111,11 +125,7 @@ impl From<UseCaseError> for Rejection {
 
 impl IntoResponse for Rejection {
     fn into_response(self) -> Response {
-        let view = ErrorView {
-            status: ErrorStatus::Error,
-            error: self.message,
-        };
-        let mut response = Answer(view).into_response();
+        let mut response = Answer(self.view()).into_response();
         response.set_status(self.status);
         if let Some(allow) = self
             .allow

@@ -2,12 +2,14 @@
 //!
 //! A request passes, from the outside in:
 //!
-//! - `server`: connections, their limits, and their end.
+//! - `server`: connections, their limits, and their end; `unread` for what is no request.
 //! - `site`: what is served where; the log line, the limits and the error envelope that all answers share.
 //! - `guard`: what holds for each operation, read off its own description: who may, which parameters.
 //! - `api`: the operations themselves, with their `params`, `views` and `errors`.
 
 mod server;
+
+mod unread;
 
 mod site;
 

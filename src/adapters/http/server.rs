@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 
+use super::unread::Enveloping;
 use crate::app::trouble::Trouble;
 
 /// How long a client may take over the head of a request, and stay without a next one.
@@ -95,7 +96,8 @@ where
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
         .max_buf_size(BUFFER)
-        .serve_connection(TokioIo::new(Box::pin(stream)), service);
+        .writev(false)
+        .serve_connection(TokioIo::new(Enveloping::new(Box::pin(stream))), service);
     tokio::pin!(connection);
     // What goes wrong on a connection is the client's to see; each request has its line in the log.
     tokio::select! {

@@ -144,6 +144,15 @@ pub(super) struct Instant(Timestamp);
 #[derive(Clone, Debug)]
 pub(super) struct EventView([String; 2]);
 
+impl<T: Serialize> Answer<T> {
+    /// The body of the answer.
+    pub(super) fn to_json(&self) -> serde_json::Result<String> {
+        let mut text = pretty(&self.0)?;
+        text.push('\n');
+        Ok(text)
+    }
+}
+
 impl Answer<DoneView> {
     /// It was done.
     #[must_use]
@@ -303,11 +312,8 @@ impl<T: Type> Payload for Answer<T> {
 
 impl<T: Serialize + Send> IntoResponse for Answer<T> {
     fn into_response(self) -> Response {
-        match pretty(&self.0) {
-            Ok(mut text) => {
-                text.push('\n');
-                json_response(Body::from_string(text))
-            }
+        match self.to_json() {
+            Ok(text) => json_response(Body::from_string(text)),
             // Serializing into memory fails for maps with keys that are no strings; there are none.
             Err(error) => {
                 poem::Error::new(error, StatusCode::INTERNAL_SERVER_ERROR).into_response()

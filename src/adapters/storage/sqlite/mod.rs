@@ -10,7 +10,6 @@ mod rows;
 mod schema;
 mod writer;
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -38,8 +37,6 @@ pub struct SqliteStore {
     writer: Writer,
     thread: Mutex<Option<JoinHandle<()>>>,
     readers: Arc<Readers>,
-    /// Held, not used: while it is open nobody else opens the database.
-    _lock: File,
 }
 
 impl SqliteStore {
@@ -61,6 +58,8 @@ impl SqliteStore {
             .map_err(|error| OpenError::Database(path.to_owned(), error))?;
         let mut sweep = Sweep { policy, pending: 0 };
         let (writer, thread) = Writer::start(connection, move |connection, jobs| {
+            // Nobody else opens the database before the writer has ended: it holds the lock until then.
+            let _held = &lock;
             sweep.after_commit(connection, jobs);
         })
         .map_err(|error| OpenError::File(path.to_owned(), error))?;
@@ -69,7 +68,6 @@ impl SqliteStore {
             writer,
             thread: Mutex::new(Some(thread)),
             readers: Arc::new(Readers::new(path.to_owned())),
-            _lock: lock,
         })
     }
 }
@@ -218,6 +216,9 @@ impl WatcherStore for SqliteStore {
         limit: usize,
         detail: Detail,
     ) -> Result<Vec<Record>, StoreError> {
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
         let (filter, after, policy) = (filter.clone(), after.cloned(), self.policy);
         self.readers
             .run(move |connection| {
@@ -470,6 +471,7 @@ fn claim(
         token: u64,
         delivery: Delivery,
     }
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let due: Vec<Due> = connection
         .prepare_cached(
             "SELECT row, watcher, token, recipient, notice, attempts FROM deliveries \
