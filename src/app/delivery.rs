@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::health::Pulse;
 use super::metrics::Metrics;
-use super::nights_watch::Bells;
 use super::trouble::{Trouble, chain};
+use super::use_cases::Bells;
 use crate::domain::Timestamp;
 use crate::ports::{
     Claim, Clock, Delivery, DeliveryKey, Message, Notifier, NotifyError, Outcome, StoreError,

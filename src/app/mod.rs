@@ -1,13 +1,13 @@
 //! The use cases, the two loops that work without being asked, and what holds the program together.
 //!
-//! - [`nights_watch`]: what people can ask for.
+//! - [`use_cases`]: what people can ask for.
 //! - [`scheduler`]: sees deadlines pass.
 //! - [`delivery`]: makes the deliveries that the store owes.
 //! - [`health`], [`metrics`], [`trouble`]: what operators see of all that.
 //! - [`config`], [`logging`], [`wiring`]: from settings to a running program. The wiring alone knows which
 //!   adapters there are.
 
-pub mod nights_watch;
+pub mod use_cases;
 
 pub mod scheduler;
 
@@ -28,5 +28,5 @@ pub mod wiring;
 pub use delivery::DeliveryLoop;
 pub use health::{Health, Pulse, Readiness};
 pub use metrics::Metrics;
-pub use nights_watch::{NightsWatch, UseCaseError};
 pub use scheduler::Scheduler;
+pub use use_cases::{NightsWatch, UseCaseError};

@@ -7,8 +7,8 @@ use futures_util::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 
 use super::health::Pulse;
-use super::nights_watch::{Bells, NightsWatch, UseCaseError};
 use super::trouble::Trouble;
+use super::use_cases::{Bells, NightsWatch, UseCaseError};
 use crate::domain::{Timestamp, WatcherId};
 use crate::ports::{Clock, StoreError, WatcherStore};
 

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::config::{Config, Email, Storage, Tls, Wsgi};
 use super::health::Health;
 use super::metrics::Metrics;
-use super::nights_watch::{Bells, NightsWatch};
+use super::use_cases::{Bells, NightsWatch};
 use super::{DeliveryLoop, Scheduler};
 use crate::adapters::clock::SystemClock;
 use crate::adapters::http::{self, Site};

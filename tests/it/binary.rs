@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rand::RngExt;
-use reqwest::StatusCode;
+use reqwest::{RequestBuilder, StatusCode};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::Mutex;
@@ -220,13 +220,13 @@ async fn kill_9_loses_no_acknowledged_trigger_and_no_notice() {
         let program = Program::start(directory.path(), &settings).await;
         let mut clients = Vec::new();
         for worker in 0..8 {
-            let url = program.at(&steady[worker % 4]);
-            let (client, acknowledged) = (program.client.clone(), Arc::clone(&acknowledged));
+            let trigger = program.client.get(program.at(&steady[worker % 4]));
+            let acknowledged = Arc::clone(&acknowledged);
             clients.push(tokio::spawn(async move {
                 for n in 0.. {
                     let comment = format!("{round}-{worker}-{n}");
-                    let request = client.get(&url).query(&[("comment", &comment)]);
-                    match request.send().await {
+                    let request = trigger.try_clone().expect("a request without a body");
+                    match request.query(&[("comment", &comment)]).send().await {
                         Ok(answer) if answer.status() == StatusCode::OK => {
                             acknowledged.lock().await.push((worker % 4, comment));
                         }
@@ -236,19 +236,8 @@ async fn kill_9_loses_no_acknowledged_trigger_and_no_notice() {
             }));
         }
         for id in &flapping {
-            let url = program.at(id);
-            let (client, recovered) = (program.client.clone(), Arc::clone(&recovered));
-            clients.push(tokio::spawn(async move {
-                while let Ok(answer) = client.get(&url).send().await {
-                    let Ok(answer) = answer.json::<Value>().await else {
-                        return;
-                    };
-                    if has_recovered(&answer) {
-                        recovered.fetch_add(1, Ordering::Relaxed);
-                    }
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
-            }));
+            let trigger = program.client.get(program.at(id));
+            clients.push(tokio::spawn(flap(trigger, Arc::clone(&recovered))));
         }
         let pause = rand::rng().random_range(50..500);
         tokio::time::sleep(Duration::from_millis(pause)).await;
@@ -299,6 +288,23 @@ async fn kill_9_loses_no_acknowledged_trigger_and_no_notice() {
         mails.push(mail);
     }
     check_mails(&mails, recovered.load(Ordering::Relaxed));
+}
+
+/// Triggers a watcher again and again, each time after it has become late, until the service is gone.
+async fn flap(trigger: RequestBuilder, recovered: Arc<AtomicUsize>) {
+    loop {
+        let request = trigger.try_clone().expect("a request without a body");
+        let Ok(answer) = request.send().await else {
+            return;
+        };
+        let Ok(answer) = answer.json().await else {
+            return;
+        };
+        if has_recovered(&answer) {
+            recovered.fetch_add(1, Ordering::Relaxed);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 /// Each lateness was told before its end, and no end that a trigger was told of is missing.

@@ -1,10 +1,16 @@
 //! The integration tests, in one binary: one link, one place for what they share.
 
-mod binary;
+mod layering;
 
+mod conformance;
+mod sqlite;
+
+mod http;
 mod loops;
+mod openapi;
 mod support;
 
+mod binary;
 mod program;
 
 mod python;

@@ -186,8 +186,7 @@ mod tests {
 
     async fn send(server: &SmtpServer, to: &str) -> Sent {
         let transport = Transport::builder_dangerous("127.0.0.1").port(server.port());
-        let sent = transport.build().send(message(to)).await;
-        sent
+        transport.build().send(message(to)).await
     }
 
     fn message(to: &str) -> Message {

@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use nights_watch::adapters::clock::ManualClock;
 use nights_watch::adapters::http::{Site, serve};
 use nights_watch::adapters::storage::memory::MemoryStore;
-use nights_watch::app::nights_watch::Bells;
+use nights_watch::app::use_cases::Bells;
 use nights_watch::app::{DeliveryLoop, Health, Metrics, NightsWatch, Scheduler};
 use nights_watch::domain::{
     Action, Event, Filter, HistoryPolicy, Slug, Timestamp, Watcher, WatcherId,
@@ -32,6 +32,8 @@ use tokio_util::sync::CancellationToken;
 pub(crate) const BEGIN: Timestamp = Timestamp::from_millis(1_426_727_324_885);
 /// The folder of the operations on watchers.
 pub(crate) const API: &str = "/nights-watch/v1/watcher";
+/// How many connections a house takes at a time.
+pub(crate) const CONNECTIONS: usize = 80;
 /// How long anything may take before the test gives it up. Nothing takes that long unless it hangs.
 const GUARD: Duration = Duration::from_secs(30);
 
@@ -101,7 +103,12 @@ impl House {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let server = tokio::spawn(serve(listener, site.into_endpoint(), 256, stop.clone()));
+        let server = tokio::spawn(serve(
+            listener,
+            site.into_endpoint(),
+            CONNECTIONS,
+            stop.clone(),
+        ));
         let client = Client::builder().no_proxy().timeout(GUARD).build().unwrap();
         Self {
             clock,
@@ -166,19 +173,18 @@ impl House {
             .request(method, format!("http://{}{path}", self.address))
     }
 
-    /// Gets `path`.
-    pub(crate) async fn get(&self, path: &str) -> Reply {
-        Reply::to(self.request(Method::GET, path)).await
-    }
-
-    /// Gets `path`, in a task of its own if need be.
-    pub(crate) fn get_owned(&self, path: String) -> impl Future<Output = Reply> + Send + 'static {
-        Reply::to(self.request(Method::GET, &path))
+    /// Gets `path`. The future borrows nothing, so that it can race with others.
+    pub(crate) fn get(&self, path: &str) -> impl Future<Output = Reply> + Send + use<> {
+        Reply::to(self.request(Method::GET, path))
     }
 
     /// Calls an operation on watchers; `parameters` are encoded.
-    pub(crate) async fn call(&self, operation: &str, parameters: &[(&str, &str)]) -> Reply {
-        self.get(&path(operation, parameters)).await
+    pub(crate) fn call(
+        &self,
+        operation: &str,
+        parameters: &[(&str, &str)],
+    ) -> impl Future<Output = Reply> + Send + use<> {
+        self.get(&path(operation, parameters))
     }
 
     /// Creates a watcher with a periodicity of an hour, and returns its identifier.

@@ -43,6 +43,19 @@ const AUTH_KEY: &str = "auth_key";
 /// The names of the two ways to give the key, in the description.
 const SCHEMES: [&str; 2] = ["authKey", "bearer"];
 
+/// The methods that a router can know.
+const METHODS: [Method; 9] = [
+    Method::GET,
+    Method::HEAD,
+    Method::POST,
+    Method::PUT,
+    Method::DELETE,
+    Method::PATCH,
+    Method::OPTIONS,
+    Method::TRACE,
+    Method::CONNECT,
+];
+
 /// What is demanded of requests for one operation.
 #[derive(Clone)]
 struct Rules {
@@ -175,19 +188,18 @@ fn allow(
 /// The methods that `allow` does not have.
 fn others(allow: &str) -> impl Iterator<Item = Method> {
     let allowed: Vec<String> = allow.split(", ").map(str::to_owned).collect();
-    [
-        Method::GET,
-        Method::HEAD,
-        Method::POST,
-        Method::PUT,
-        Method::DELETE,
-        Method::PATCH,
-        Method::OPTIONS,
-        Method::TRACE,
-        Method::CONNECT,
-    ]
-    .into_iter()
-    .filter(move |method| !allowed.iter().any(|allowed| allowed == method.as_str()))
+    METHODS
+        .into_iter()
+        .filter(move |method| !allowed.iter().any(|allowed| allowed == method.as_str()))
+}
+
+/// A method that nobody has heard of becomes one that no path answers: the router would not find the path by
+/// it, and so would not know which methods the path does answer.
+pub(super) fn with_known_method(mut request: Request) -> Request {
+    if !METHODS.contains(request.method()) {
+        request.set_method(Method::TRACE);
+    }
+    request
 }
 
 fn not_allowed(allow: &str, short: bool) -> BoxEndpoint<'static> {

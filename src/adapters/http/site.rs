@@ -13,7 +13,7 @@ use secrecy::SecretString;
 
 use super::api::Api;
 use super::errors::{Rejection, envelope};
-use super::guard::Guarded;
+use super::guard::{Guarded, with_known_method};
 use crate::app::{Health, Metrics, NightsWatch};
 
 /// Everything that the site shows, and the key that it demands.
@@ -61,7 +61,7 @@ impl Site {
             .at("/docs", get(make_sync(move |_| Html(docs.clone()))))
             .at("/metrics", get(make_metrics(scrape)))
             .nest("/", api)
-            .before(|request| async { within_limits(request) })
+            .before(|request| async { within_limits(with_known_method(request)) })
             .catch_all_error(|error| async { envelope(error) })
             .with(CatchPanic::new().with_handler(|_| Rejection::internal()))
             .around(move |endpoint, request| logged(Arc::clone(&metrics), endpoint, request))

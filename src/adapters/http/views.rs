@@ -16,7 +16,7 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 use serde_json::ser::{PrettyFormatter, Serializer as JsonSerializer};
 
-use crate::app::nights_watch::Triggered;
+use crate::app::use_cases::Triggered;
 use crate::domain::{Periodicity, Timestamp, Watcher};
 use crate::ports::{Detail, Record};
 

@@ -44,9 +44,9 @@ fn email(text: &str) -> Email {
         .unwrap()
 }
 
-fn mongodb(config: Config) -> MongoDb {
+fn mongo_settings(config: Config) -> MongoDb {
     match config.storage {
-        Storage::MongoDb(mongodb) => mongodb,
+        Storage::MongoDb(settings) => settings,
         Storage::Sqlite { path } => panic!("SQLite at {}", path.display()),
     }
 }
@@ -54,7 +54,7 @@ fn mongodb(config: Config) -> MongoDb {
 fn sqlite(config: Config) -> PathBuf {
     match config.storage {
         Storage::Sqlite { path } => path,
-        Storage::MongoDb(mongodb) => panic!("{mongodb:?}"),
+        Storage::MongoDb(settings) => panic!("{settings:?}"),
     }
 }
 
@@ -178,7 +178,7 @@ fn sqlite_has_a_path() {
 
 #[test]
 fn mongodb_has_hosts_and_may_have_more() {
-    let plain = mongodb(ini("[mongodb]\nhosts = a, b:27018\nusername =\npassword ="));
+    let plain = mongo_settings(ini("[mongodb]\nhosts = a, b:27018\nusername =\npassword ="));
     assert_eq!(plain.hosts.expose_secret(), "a, b:27018");
     assert_eq!(plain.database, None);
     assert_eq!(plain.username, None);
@@ -186,7 +186,7 @@ fn mongodb_has_hosts_and_may_have_more() {
     assert_eq!(plain.replica_set, None);
     assert!(plain.options.is_empty());
 
-    let full = mongodb(ini(
+    let full = mongo_settings(ini(
         "[mongodb]\nhosts: mongodb://a:1,b:2/?w=1\ndatabase = watch\nusername = jon\n\
          password = 0012\nreplicaSet = rs0\ntlsCAFile = /etc/ca.pem\nretryWrites=true",
     ));
@@ -228,15 +228,15 @@ fn mongodb_needs_hosts_and_a_user_for_its_password() {
 fn only_one_storage_can_be_used() {
     let both = "[sqlite] and [mongodb] are both set: only one storage can be used";
     check_ini("[mongodb]\nhosts = a\n[sqlite]", both);
-    let mongodb = "[mongodb]\nhosts = a";
+    let text = "[mongodb]\nhosts = a";
     let database = Overrides {
         database: Some("x.db".to_owned()),
         ..Overrides::default()
     };
-    let error = from(mongodb, &[], &database).unwrap_err();
+    let error = from(text, &[], &database).unwrap_err();
     assert_eq!(error.to_string(), format!("--database: {both}"));
     let path = [("NIGHTS_WATCH_SQLITE_PATH", "x.db")];
-    let error = from(mongodb, &path, &Overrides::default()).unwrap_err();
+    let error = from(text, &path, &Overrides::default()).unwrap_err();
     assert_eq!(
         error.to_string(),
         format!("NIGHTS_WATCH_SQLITE_PATH: {both}")
@@ -436,9 +436,9 @@ fn options_of_mongodb_are_the_same_in_any_case() {
         ("NIGHTS_WATCH_MONGODB_RETRY_WRITES", "false"),
     ];
     let ini = "[mongodb]\nReplicaSet = rs0\ntlsCAFile = /file.pem";
-    let mongodb = mongodb(from(ini, &variables, &Overrides::default()).unwrap());
-    assert_eq!(mongodb.replica_set.as_deref(), Some("rs1"));
-    let options: Vec<(&str, &str)> = mongodb
+    let settings = mongo_settings(from(ini, &variables, &Overrides::default()).unwrap());
+    assert_eq!(settings.replica_set.as_deref(), Some("rs1"));
+    let options: Vec<(&str, &str)> = settings
         .options
         .iter()
         .map(|(key, value)| (key.as_str(), value.expose_secret()))

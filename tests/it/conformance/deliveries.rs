@@ -1,0 +1,543 @@
+//! What is owed to recipients: what the delivery loop relies on.
+
+use std::collections::HashSet;
+
+use nights_watch::domain::{Notice, NoticeKind, Update};
+use nights_watch::ports::Census;
+
+use super::*;
+
+/// The first instant at which a watcher of [`draft`] is late.
+fn late_at() -> Timestamp {
+    at(MINUTE).next()
+}
+
+/// Inserts a watcher that is late, and returns it with its notice.
+async fn late(store: &Store, name: &str, recipients: &[&str]) -> (Watcher, Notice) {
+    let watcher = insert(store, told(name, recipients)).await;
+    let done = make_late(store, watcher.id, late_at()).await;
+    let notice = done.change.notices.into_iter().next();
+    (done.change.watcher, notice.expect("there are recipients"))
+}
+
+fn refused() -> Outcome {
+    Outcome::Refused("no such mailbox".to_owned())
+}
+
+#[track_caller]
+fn check_counts(census: Census, owed: u64, refused: u64) {
+    assert_eq!(
+        (census.owed, census.refused),
+        (owed, refused),
+        "owed, refused"
+    );
+}
+
+/// Compares a claim with the notice it delivers. Whom else the notice goes to is of no interest.
+#[track_caller]
+fn check_notice(claim: &Claim, notice: &Notice) {
+    let found = Notice {
+        recipients: Vec::new(),
+        ..claim.delivery.notice.clone()
+    };
+    let expected = Notice {
+        recipients: Vec::new(),
+        ..notice.clone()
+    };
+    assert_eq!(found, expected);
+}
+
+pub(super) async fn each_recipient_is_owed_one_at_once(store: Store) {
+    let people = ["a@x.example", "b@x.example", "c@x.example"];
+    let (watcher, notice) = late(&store, "Job", &people).await;
+    check_counts(store.census().await.unwrap(), 3, 0);
+    assert_eq!(next_delivery(&store).await, Some(late_at()));
+    let claims = claim(&store, late_at()).await;
+    assert_eq!(
+        told_by(&claims),
+        [
+            "late to a@x.example",
+            "late to b@x.example",
+            "late to c@x.example"
+        ]
+    );
+    for claim in &claims {
+        check_notice(claim, &notice);
+        assert_eq!(claim.key.watcher, watcher.id);
+        assert_eq!(claim.delivery.attempts, 0);
+    }
+}
+
+pub(super) async fn nobody_is_owed_nothing(store: Store) {
+    let watcher = insert(&store, draft("Job")).await;
+    make_late(&store, watcher.id, late_at()).await;
+    act(&store, watcher.id, trigger(), at(70)).await;
+    check_counts(store.census().await.unwrap(), 0, 0);
+    assert_eq!(next_delivery(&store).await, None);
+    assert_eq!(claim(&store, at(1_000)).await, []);
+}
+
+pub(super) async fn notices_survive(store: Store) {
+    let drafts = [
+        told("Plain", &["a@x.example"]),
+        Draft {
+            description: Description::parse("Größe\0 東京\r\n\"quoted\" \\ \u{1F980}").unwrap(),
+            periodicity: seconds(0.001),
+            recipients: people(&["jörg@exämple.de"]),
+            ..draft("Größe 東京 \u{1F980} \"quoted\" \\")
+        },
+        Draft {
+            description: Description::parse(&"é".repeat(Description::MAX_CHARS)).unwrap(),
+            periodicity: seconds(12_345.678),
+            ..told(&"é".repeat(Name::MAX_CHARS), &["root@localhost"])
+        },
+    ];
+    for draft in drafts {
+        let recipient = draft.recipients[0].clone();
+        let watcher = insert(&store, draft).await;
+        let deadline = watcher.state.deadline().unwrap();
+        let done = make_late(&store, watcher.id, deadline.next()).await;
+        let told_late = &done.change.notices[0];
+        let late = claim_one(&store, deadline.next()).await;
+        check_notice(&late, told_late);
+        assert_eq!(late.delivery.recipient, recipient);
+
+        let now = deadline.after(Duration::from_millis(1_234));
+        let done = act(&store, watcher.id, trigger(), now).await;
+        assert!(settle(&store, &late, Outcome::Delivered, now).await);
+        let resumed = claim_one(&store, now).await;
+        check_notice(&resumed, &done.change.notices[0]);
+        assert_eq!(resumed.delivery.recipient, recipient);
+        let kind = NoticeKind::Resumed {
+            late: Some(told_late.id),
+            next_deadline: watcher.periodicity.after(now),
+        };
+        assert_eq!(resumed.delivery.notice.kind, kind);
+        assert!(store.delete(&Key::Id(watcher.id)).await.unwrap());
+    }
+}
+
+pub(super) async fn a_recipient_is_told_in_order(store: Store) {
+    let watcher = insert(&store, told("Job", &["a@x.example"])).await;
+    let mut notices = Vec::new();
+    for round in 1..=3 {
+        let done = act(&store, watcher.id, trigger(), at(round * 100)).await;
+        notices.extend(done.change.notices);
+    }
+    assert_eq!(notices.len(), 6, "three times LATE and RESUMED");
+    check_counts(store.census().await.unwrap(), 6, 0);
+    for (number, notice) in notices.iter().enumerate() {
+        let now = at(400 + number as u64);
+        let claimed = claim_one(&store, now).await;
+        check_notice(&claimed, notice);
+        assert_eq!(claim(&store, now).await, [], "the next one waits");
+        assert!(settle(&store, &claimed, Outcome::Delivered, now.next()).await);
+        let next_due = (number < 5).then_some(now.next());
+        assert_eq!(next_delivery(&store).await, next_due);
+    }
+    check_counts(store.census().await.unwrap(), 0, 0);
+}
+
+pub(super) async fn recipients_do_not_wait_for_each_other(store: Store) {
+    let (watcher, _) = late(&store, "Job", &["a@x.example", "b@x.example"]).await;
+    act(&store, watcher.id, trigger(), at(70)).await;
+    let claims = claim(&store, at(70)).await;
+    assert_eq!(
+        told_by(&claims),
+        ["late to a@x.example", "late to b@x.example"]
+    );
+    let to_b = claims
+        .iter()
+        .find(|claim| claim.delivery.recipient == person("b@x.example"));
+    assert!(settle(&store, to_b.unwrap(), Outcome::Delivered, at(71)).await);
+    assert_eq!(
+        told_by(&claim(&store, at(71)).await),
+        ["resumed to b@x.example"]
+    );
+}
+
+pub(super) async fn watchers_do_not_wait_for_each_other(store: Store) {
+    let (one, first) = late(&store, "One", &["a@x.example"]).await;
+    act(&store, one.id, trigger(), at(70)).await;
+    let claimed = claim_one(&store, at(70)).await;
+    check_notice(&claimed, &first);
+    let (two, second) = late(&store, "Two", &["a@x.example"]).await;
+    act(&store, two.id, trigger(), at(80)).await;
+    let claimed = claim_one(&store, at(80)).await;
+    check_notice(&claimed, &second);
+    assert!(settle(&store, &claimed, Outcome::Delivered, at(81)).await);
+    let resumed = claim_one(&store, at(81)).await;
+    assert_eq!(
+        resumed.key.watcher, two.id,
+        "that of the other one still waits"
+    );
+}
+
+pub(super) async fn a_notice_waits_for_one_that_is_claimed(store: Store) {
+    let (watcher, _) = late(&store, "Job", &["a@x.example"]).await;
+    let claimed = claim_one(&store, late_at()).await;
+    act(&store, watcher.id, trigger(), at(70)).await;
+    assert_eq!(claim(&store, at(70)).await, []);
+    assert!(settle(&store, &claimed, Outcome::Delivered, at(71)).await);
+    let resumed = claim(&store, at(71)).await;
+    assert_eq!(told_by(&resumed), ["resumed to a@x.example"]);
+}
+
+pub(super) async fn a_change_of_recipients_leaves_what_is_owed(store: Store) {
+    let (watcher, _) = late(&store, "Job", &["a@x.example", "b@x.example"]).await;
+    let update = Update {
+        name: Some(named("Renamed")),
+        recipients: Some(people(&["b@x.example", "c@x.example"])),
+        ..Update::default()
+    };
+    act(&store, watcher.id, Action::Update(update), at(65)).await;
+    act(&store, watcher.id, trigger(), at(70)).await;
+    let claims = claim(&store, at(70)).await;
+    assert_eq!(
+        told_by(&claims),
+        [
+            "late to a@x.example",
+            "late to b@x.example",
+            "resumed to c@x.example"
+        ]
+    );
+    for claim in &claims {
+        assert!(settle(&store, claim, Outcome::Delivered, at(71)).await);
+    }
+    let rest = claim_one(&store, at(71)).await;
+    assert_eq!(
+        told_by(std::slice::from_ref(&rest)),
+        ["resumed to b@x.example"]
+    );
+    assert_eq!(rest.delivery.notice.name, named("Renamed"));
+}
+
+pub(super) async fn no_more_are_claimed_than_asked_for_and_the_longest_due_first(store: Store) {
+    // They become due in another order than that of their names or insertion.
+    let mut expected = Vec::new();
+    for number in 0_u64..12 {
+        let draft = Draft {
+            periodicity: seconds(1.0),
+            ..told(&format!("Job {number}"), &["a@x.example"])
+        };
+        let watcher = insert(&store, draft).await;
+        let due = at(100 + number * 7 % 12);
+        make_late(&store, watcher.id, due).await;
+        expected.push((due, watcher.id));
+    }
+    expected.sort();
+    assert_eq!(next_delivery(&store).await, Some(at(100)));
+    let mut claimed = Vec::new();
+    for limit in [1, 2, 5] {
+        let claims = store.claim(at(110), at(200), limit).await.unwrap();
+        assert_eq!(claims.len(), limit);
+        claimed.extend(claims.into_iter().map(|claim| claim.key.watcher));
+    }
+    let claims = store.claim(at(110), at(200), usize::MAX).await.unwrap();
+    assert_eq!(claims.len(), 3, "the twelfth is not due yet");
+    claimed.extend(claims.into_iter().map(|claim| claim.key.watcher));
+    let expected: Vec<WatcherId> = expected.into_iter().map(|(_, id)| id).collect();
+    assert_eq!(claimed, expected[..11]);
+    assert_eq!(store.claim(at(111), at(200), 0).await.unwrap(), []);
+    assert_eq!(claim_one(&store, at(111)).await.key.watcher, expected[11]);
+}
+
+pub(super) async fn nobody_else_is_handed_a_claimed_one(store: Store) {
+    late(&store, "Job", &["a@x.example"]).await;
+    let (now, lease_end) = (at(100), at(130));
+    let first = store.claim(now, lease_end, 10).await.unwrap().remove(0);
+    for early in [now, at(101), lease_end.before(MILLISECOND)] {
+        assert_eq!(
+            store.claim(early, at(500), 10).await.unwrap(),
+            [],
+            "{early}"
+        );
+    }
+    let second = store.claim(lease_end, at(200), 10).await.unwrap().remove(0);
+    assert_eq!(
+        second.delivery, first.delivery,
+        "a lease that ends is no attempt"
+    );
+    assert_eq!(second.events, first.events);
+    assert_ne!(second.key, first.key);
+    assert_eq!(store.claim(at(199), at(500), 10).await.unwrap(), []);
+}
+
+pub(super) async fn a_stale_claim_settles_nothing(store: Store) {
+    let (watcher, _) = late(&store, "Job", &["a@x.example"]).await;
+    act(&store, watcher.id, trigger(), at(70)).await;
+    let stale = store.claim(at(100), at(130), 10).await.unwrap().remove(0);
+    let held = store.claim(at(130), at(160), 10).await.unwrap().remove(0);
+    for outcome in [Outcome::Delivered, Outcome::TryAgain(at(131)), refused()] {
+        assert!(!settle(&store, &stale, outcome, at(131)).await);
+        check_counts(store.census().await.unwrap(), 2, 0);
+        assert_eq!(next_delivery(&store).await, Some(at(160)));
+    }
+    assert!(settle(&store, &held, Outcome::Delivered, at(132)).await);
+    for outcome in [Outcome::Delivered, Outcome::TryAgain(at(131)), refused()] {
+        assert!(!settle(&store, &stale, outcome, at(133)).await);
+    }
+    check_counts(store.census().await.unwrap(), 1, 0);
+    assert_eq!(
+        told_by(&claim(&store, at(133)).await),
+        ["resumed to a@x.example"]
+    );
+}
+
+pub(super) async fn a_claim_nobody_took_over_still_holds(store: Store) {
+    late(&store, "One", &["a@x.example"]).await;
+    let claimed = store.claim(at(100), at(130), 10).await.unwrap().remove(0);
+    assert!(settle(&store, &claimed, Outcome::Delivered, at(1_000)).await);
+    check_counts(store.census().await.unwrap(), 0, 0);
+}
+
+pub(super) async fn a_settled_claim_does_not_settle_again(store: Store) {
+    late(&store, "Job", &["a@x.example"]).await;
+    let first = claim_one(&store, at(100)).await;
+    assert!(settle(&store, &first, Outcome::TryAgain(at(105)), at(101)).await);
+    for outcome in [Outcome::TryAgain(at(110)), Outcome::Delivered, refused()] {
+        assert!(!settle(&store, &first, outcome, at(102)).await);
+    }
+    let second = claim_one(&store, at(105)).await;
+    assert_eq!(second.delivery.attempts, 1);
+    assert!(!settle(&store, &first, Outcome::Delivered, at(106)).await);
+    assert!(settle(&store, &second, refused(), at(106)).await);
+    for claim in [&first, &second] {
+        for outcome in [Outcome::TryAgain(at(110)), Outcome::Delivered, refused()] {
+            assert!(!settle(&store, claim, outcome, at(107)).await);
+        }
+    }
+    check_counts(store.census().await.unwrap(), 0, 1);
+    assert_eq!(next_delivery(&store).await, None);
+}
+
+pub(super) async fn racing_claims_hand_out_each_once(store: Store) {
+    let people: Vec<String> = (0..10)
+        .map(|number| format!("p{number}@x.example"))
+        .collect();
+    let people: Vec<&str> = people.iter().map(String::as_str).collect();
+    for number in 0..10 {
+        late(&store, &format!("Job {number}"), &people).await;
+    }
+    let claims = race(8, |_| {
+        let store = Arc::clone(&store);
+        async move {
+            let mut all = Vec::new();
+            loop {
+                let claims = store.claim(at(100), at(200), 3).await;
+                let claims = claims.expect("the store answers");
+                if claims.is_empty() {
+                    return all;
+                }
+                all.extend(claims);
+            }
+        }
+    });
+    let claims = claims.await.concat();
+    let distinct: HashSet<_> = claims
+        .iter()
+        .map(|claim| (claim.key.watcher, claim.delivery.recipient.clone()))
+        .collect();
+    assert_eq!((claims.len(), distinct.len()), (100, 100));
+}
+
+pub(super) async fn racing_settlements_of_one_claim_record_one(store: Store) {
+    late(&store, "Job", &["a@x.example"]).await;
+    let claimed = claim_one(&store, at(100)).await;
+    let answers = race(8, |_| {
+        let (store, claimed) = (Arc::clone(&store), claimed.clone());
+        async move { settle(&store, &claimed, Outcome::TryAgain(at(110)), at(101)).await }
+    });
+    let held = answers.await.into_iter().filter(|held| *held).count();
+    assert_eq!(held, 1);
+    assert_eq!(claim_one(&store, at(110)).await.delivery.attempts, 1);
+}
+
+pub(super) async fn one_to_be_tried_again_is_due_when_it_was_said(store: Store) {
+    let (_, notice) = late(&store, "Job", &["a@x.example"]).await;
+    let mut now = at(100);
+    for attempts in 0..5 {
+        let claimed = claim_one(&store, now).await;
+        check_notice(&claimed, &notice);
+        assert_eq!(claimed.delivery.attempts, attempts);
+        let due = now.after(Duration::from_millis(2_345));
+        assert!(settle(&store, &claimed, Outcome::TryAgain(due), now.next()).await);
+        assert_eq!(next_delivery(&store).await, Some(due));
+        assert_eq!(claim(&store, due.before(MILLISECOND)).await, []);
+        now = due;
+    }
+    check_counts(store.census().await.unwrap(), 1, 0);
+    let claimed = claim_one(&store, now).await;
+    assert!(settle(&store, &claimed, Outcome::Delivered, now).await);
+    check_counts(store.census().await.unwrap(), 0, 0);
+    assert_eq!(next_delivery(&store).await, None);
+}
+
+pub(super) async fn retries_keep_the_order(store: Store) {
+    let (watcher, _) = late(&store, "Job", &["a@x.example"]).await;
+    act(&store, watcher.id, trigger(), at(70)).await;
+    let claimed = claim_one(&store, at(70)).await;
+    assert!(settle(&store, &claimed, Outcome::TryAgain(at(500)), at(71)).await);
+    assert_eq!(next_delivery(&store).await, Some(at(500)));
+    assert_eq!(
+        claim(&store, at(499)).await,
+        [],
+        "the next one waits as well"
+    );
+    let claims = claim(&store, at(600)).await;
+    assert_eq!(told_by(&claims), ["late to a@x.example"]);
+}
+
+pub(super) async fn a_refused_one_makes_way_and_is_counted(store: Store) {
+    let watcher = insert(&store, told("Job", &["a@x.example"])).await;
+    for round in 1..=2 {
+        act(&store, watcher.id, trigger(), at(round * 100)).await;
+    }
+    check_counts(store.census().await.unwrap(), 4, 0);
+
+    let claimed = claim_one(&store, at(300)).await;
+    assert!(settle(&store, &claimed, refused(), at(301)).await);
+    check_counts(store.census().await.unwrap(), 3, 1);
+    assert_eq!(
+        next_delivery(&store).await,
+        Some(at(301)),
+        "the next is due"
+    );
+
+    let claimed = claim_one(&store, at(301)).await;
+    assert_eq!(claimed.delivery.notice.kind.word(), "resumed");
+    assert!(settle(&store, &claimed, Outcome::TryAgain(at(303)), at(302)).await);
+    check_counts(store.census().await.unwrap(), 3, 1);
+
+    let claimed = claim_one(&store, at(303)).await;
+    assert!(settle(&store, &claimed, refused(), at(304)).await);
+    check_counts(store.census().await.unwrap(), 2, 1);
+
+    let claimed = claim_one(&store, at(305)).await;
+    assert!(settle(&store, &claimed, Outcome::Delivered, at(306)).await);
+    check_counts(store.census().await.unwrap(), 1, 0);
+
+    let claimed = claim_one(&store, at(307)).await;
+    assert!(settle(&store, &claimed, refused(), at(308)).await);
+    check_counts(store.census().await.unwrap(), 0, 1);
+    assert_eq!(
+        next_delivery(&store).await,
+        None,
+        "nobody waits for a refused one"
+    );
+    assert_eq!(claim(&store, at(100_000)).await, []);
+
+    // It is in nobody's way.
+    make_late(&store, watcher.id, at(1_000)).await;
+    check_counts(store.census().await.unwrap(), 1, 1);
+    let claimed = claim_one(&store, at(1_000)).await;
+    assert!(settle(&store, &claimed, Outcome::Delivered, at(1_001)).await);
+    check_counts(store.census().await.unwrap(), 0, 0);
+}
+
+pub(super) async fn refusals_are_counted_by_watcher_and_recipient(store: Store) {
+    let (one, _) = late(&store, "One", &["a@x.example", "b@x.example"]).await;
+    let (two, _) = late(&store, "Two", &["a@x.example"]).await;
+    for claimed in claim(&store, at(100)).await {
+        assert!(settle(&store, &claimed, refused(), at(101)).await);
+    }
+    check_counts(store.census().await.unwrap(), 0, 3);
+    act(&store, two.id, trigger(), at(110)).await;
+    let claimed = claim_one(&store, at(110)).await;
+    assert!(settle(&store, &claimed, Outcome::Delivered, at(111)).await);
+    check_counts(store.census().await.unwrap(), 0, 2);
+    assert!(store.delete(&Key::Id(one.id)).await.unwrap());
+    check_counts(store.census().await.unwrap(), 0, 0);
+}
+
+pub(super) async fn the_next_delivery_is_what_comes_first(store: Store) {
+    assert_eq!(next_delivery(&store).await, None);
+    let (watcher, _) = late(&store, "Job", &["a@x.example", "b@x.example"]).await;
+    assert_eq!(next_delivery(&store).await, Some(late_at()));
+    let one = store.claim(at(100), at(130), 1).await.unwrap().remove(0);
+    assert_eq!(
+        next_delivery(&store).await,
+        Some(late_at()),
+        "one is due still"
+    );
+    let two = store.claim(at(100), at(140), 1).await.unwrap().remove(0);
+    assert_eq!(
+        next_delivery(&store).await,
+        Some(at(130)),
+        "the first lease"
+    );
+    act(&store, watcher.id, trigger(), at(110)).await;
+    assert_eq!(
+        next_delivery(&store).await,
+        Some(at(130)),
+        "what waits is not due"
+    );
+    assert!(settle(&store, &one, Outcome::TryAgain(at(150)), at(111)).await);
+    assert_eq!(
+        next_delivery(&store).await,
+        Some(at(140)),
+        "the second lease"
+    );
+    assert!(settle(&store, &two, Outcome::Delivered, at(112)).await);
+    assert_eq!(
+        next_delivery(&store).await,
+        Some(at(112)),
+        "the one behind it"
+    );
+    let resumed = claim_one(&store, at(112)).await;
+    assert!(settle(&store, &resumed, Outcome::Delivered, at(113)).await);
+    assert_eq!(next_delivery(&store).await, Some(at(150)), "the retry");
+}
+
+pub(super) async fn a_claim_has_the_events_as_of_the_notice(store: Store) {
+    let watcher = insert(&store, told("Job", &["a@x.example"])).await;
+    for number in 1..=20 {
+        let said = Action::Trigger(comment(&number.to_string()));
+        act(&store, watcher.id, said, at(number)).await;
+    }
+    let as_of_late = make_late(&store, watcher.id, at(100)).await.history;
+    let early = claim_one(&store, at(100)).await;
+    assert_eq!(as_of_late.len(), 21);
+    check_history(&early.events, &as_of_late[..Notice::EVENTS_SHOWN]);
+
+    let as_of_resumed = act(&store, watcher.id, trigger(), at(110)).await.history;
+    for number in 111..=130 {
+        let said = Action::Trigger(comment(&number.to_string()));
+        act(&store, watcher.id, said, at(number)).await;
+    }
+    let again = claim_one(&store, at(200)).await;
+    check_history(&again.events, &early.events);
+    assert!(settle(&store, &again, Outcome::Delivered, at(201)).await);
+    let resumed = claim_one(&store, at(201)).await;
+    check_history(&resumed.events, &as_of_resumed[..Notice::EVENTS_SHOWN]);
+
+    let (young, _) = late(&store, "Young", &["a@x.example"]).await;
+    let claimed = claim_one(&store, at(202)).await;
+    check_history(&claimed.events, &look(&store, young.id).await.history);
+}
+
+pub(super) async fn a_claim_has_no_more_events_than_are_kept(store: Store) {
+    let watcher = insert(&store, told("Job", &["a@x.example"])).await;
+    for number in 1..=20 {
+        act(&store, watcher.id, trigger(), at(number)).await;
+    }
+    let as_of_late = make_late(&store, watcher.id, at(100)).await.history;
+    for number in 101..=103 {
+        act(&store, watcher.id, trigger(), at(number)).await;
+    }
+    let claimed = claim_one(&store, at(200)).await;
+    check_history(&claimed.events, &as_of_late[..2]);
+}
+
+pub(super) async fn deleting_drops_what_is_owed(store: Store) {
+    let (watcher, _) = late(&store, "Job", &["a@x.example", "b@x.example"]).await;
+    act(&store, watcher.id, trigger(), at(70)).await;
+    let claims = store.claim(at(100), at(130), 1).await.unwrap();
+    assert!(store.delete(&Key::Id(watcher.id)).await.unwrap());
+    for outcome in [Outcome::Delivered, Outcome::TryAgain(at(101)), refused()] {
+        assert!(!settle(&store, &claims[0], outcome, at(101)).await);
+    }
+    check_counts(store.census().await.unwrap(), 0, 0);
+    assert_eq!(next_delivery(&store).await, None);
+    assert_eq!(claim(&store, at(1_000)).await, []);
+}

@@ -1,0 +1,438 @@
+//! What only SQLite promises, because it has a file: see `conformance` for all that every store does.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nights_watch::adapters::storage::sqlite::{OpenError, SqliteStore};
+use nights_watch::domain::{
+    Action, Comment, Description, Draft, Event, HistoryPolicy, Name, Periodicity, Recipient,
+    Timestamp, Watcher, WatcherId,
+};
+use nights_watch::ports::{Claim, Detail, Key, Outcome, Record, WatcherStore};
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+/// A place for one database.
+struct Place(TempDir);
+
+impl Place {
+    fn new() -> Self {
+        Self(tempfile::tempdir().expect("a temporary folder"))
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.path().join("store.db")
+    }
+
+    fn open(&self) -> SqliteStore {
+        self.try_open().expect("it can be opened")
+    }
+
+    fn try_open(&self) -> Result<SqliteStore, OpenError> {
+        SqliteStore::open(&self.path(), HistoryPolicy::default())
+    }
+
+    fn open_with_limit(&self, limit: usize) -> SqliteStore {
+        let policy = HistoryPolicy::with_limit(limit).expect("a limit");
+        SqliteStore::open(&self.path(), policy).expect("it can be opened")
+    }
+
+    /// Runs SQL in the file, past the store.
+    fn run(&self, sql: &str) {
+        let connection = Connection::open(self.path()).expect("a database");
+        connection.execute_batch(sql).expect("it can be run");
+    }
+
+    fn count(&self, sql: &str) -> i64 {
+        let connection = Connection::open(self.path()).expect("a database");
+        let count = connection.query_row(sql, [], |row| row.get(0));
+        count.expect("a number")
+    }
+}
+
+fn at(seconds: u64) -> Timestamp {
+    Timestamp::from_millis(1_426_730_924_885).after(Duration::from_secs(seconds))
+}
+
+fn id(letters: &str) -> WatcherId {
+    WatcherId::parse(letters).expect("an identifier")
+}
+
+fn trigger() -> Action {
+    Action::Trigger(Comment::default())
+}
+
+async fn insert(store: &SqliteStore, letters: &str, name: &str) -> (Watcher, Event) {
+    let draft = Draft {
+        name: Name::parse(name).expect("a name"),
+        description: Description::parse("Größe\0").expect("a description"),
+        periodicity: Periodicity::from_seconds(60.0).expect("a periodicity"),
+        recipients: vec![Recipient::parse("a@x.example").expect("an address")],
+        paused: false,
+    };
+    let (watcher, event) = Watcher::create(id(letters), draft, at(0));
+    let inserted = store.insert(&watcher, &event).await;
+    inserted.expect("it can be inserted");
+    (watcher, event)
+}
+
+async fn act(store: &SqliteStore, id: WatcherId, action: Action, now: Timestamp) -> Record {
+    let key = Key::Id(id);
+    let done = store.transact(&key, &action, now, Detail::Full).await;
+    let done = done.expect("it can be done");
+    Record {
+        watcher: done.change.watcher,
+        history: done.history,
+    }
+}
+
+async fn claim_one(store: &SqliteStore, now: Timestamp, lease_end: Timestamp) -> Claim {
+    let mut claims = store.claim(now, lease_end, 10).await.expect("it answers");
+    assert_eq!(claims.len(), 1, "{claims:?}");
+    claims.remove(0)
+}
+
+/// Triggers a watcher so many times, concurrently and without a history in the answers.
+async fn trigger_often(store: &Arc<SqliteStore>, id: WatcherId, times: u64) {
+    let tasks = (0..32).map(|task| {
+        let store = Arc::clone(store);
+        tokio::spawn(async move {
+            for number in (task..times).step_by(32) {
+                let key = Key::Id(id);
+                let (action, now) = (trigger(), at(number));
+                let done = store.transact(&key, &action, now, Detail::Summary).await;
+                done.expect("it can be triggered");
+            }
+        })
+    });
+    for task in tasks.collect::<Vec<_>>() {
+        task.await.expect("it does not panic");
+    }
+}
+
+#[tokio::test]
+async fn everything_is_there_after_it_was_opened_again() {
+    let place = Place::new();
+    let store = place.open();
+    let (one, _) = insert(&store, "aaaaaaaa", "One").await;
+    let (two, _) = insert(&store, "bbbbbbbb", "Two").await;
+    let (late, _) = insert(&store, "cccccccc", "Late").await;
+    let one = act(&store, one.id, trigger(), at(30)).await;
+    let two = act(&store, two.id, Action::Pause(Comment::default()), at(30)).await;
+    let late = act(&store, late.id, Action::PassDeadline, at(61)).await;
+    let census = store.census().await.expect("it answers");
+    store.close().await;
+    drop(store);
+
+    let store = place.open();
+    for expected in [&one, &two, &late] {
+        let found = store.find(&Key::Id(expected.watcher.id)).await;
+        assert_eq!(found.expect("it answers").as_ref(), Some(expected));
+    }
+    assert_eq!(store.census().await.expect("it answers"), census);
+    let due = claim_one(&store, at(61), at(90)).await;
+    assert_eq!(due.key.watcher, late.watcher.id);
+    assert_eq!(due.events, late.history);
+    let overdue = store.overdue(at(91), 10).await;
+    assert_eq!(overdue.expect("it answers"), [one.watcher.id]);
+}
+
+#[tokio::test]
+async fn a_store_that_was_not_closed_keeps_what_it_answered() {
+    let place = Place::new();
+    let store = place.open();
+    let (watcher, _) = insert(&store, "aaaaaaaa", "One").await;
+    let expected = act(&store, watcher.id, trigger(), at(30)).await;
+    // What a killed process leaves behind: the files as they are, the journal included.
+    let copy = Place::new();
+    for file in ["store.db", "store.db-wal"] {
+        let (from, to) = (place.0.path().join(file), copy.0.path().join(file));
+        std::fs::copy(from, to).expect("it can be copied");
+    }
+    let found = copy.open().find(&Key::Id(watcher.id)).await;
+    assert_eq!(found.expect("it answers"), Some(expected));
+}
+
+#[tokio::test]
+async fn a_claim_that_the_last_process_left_behind_is_due_at_once() {
+    let place = Place::new();
+    let store = place.open();
+    let (watcher, _) = insert(&store, "aaaaaaaa", "One").await;
+    act(&store, watcher.id, trigger(), at(61)).await;
+    let left = claim_one(&store, at(61), at(1_000)).await;
+    store.close().await;
+    drop(store);
+
+    let store = place.open();
+    let next = store.next_delivery().await.expect("it answers");
+    assert!(next.is_some_and(|next| next <= at(62)), "{next:?}");
+    let again = claim_one(&store, at(62), at(1_000)).await;
+    assert_eq!(again.delivery, left.delivery);
+    let stale = store.settle(&left.key, &Outcome::Delivered, at(63)).await;
+    assert!(!stale.expect("it answers"), "the old claim holds no longer");
+    let held = store.settle(&again.key, &Outcome::Delivered, at(63)).await;
+    assert!(held.expect("it answers"));
+    let resumed = claim_one(&store, at(63), at(1_000)).await;
+    assert_eq!(resumed.delivery.notice.kind.word(), "resumed");
+}
+
+#[tokio::test]
+async fn a_retry_stays_due_when_it_was_said() {
+    let place = Place::new();
+    let store = place.open();
+    let (watcher, _) = insert(&store, "aaaaaaaa", "One").await;
+    act(&store, watcher.id, Action::PassDeadline, at(61)).await;
+    let claim = claim_one(&store, at(61), at(90)).await;
+    let later = Outcome::TryAgain(at(500));
+    assert!(
+        store
+            .settle(&claim.key, &later, at(62))
+            .await
+            .expect("it answers")
+    );
+    store.close().await;
+    drop(store);
+
+    let store = place.open();
+    let next = store.next_delivery().await.expect("it answers");
+    assert_eq!(next, Some(at(500)));
+    assert_eq!(
+        claim_one(&store, at(500), at(600)).await.delivery.attempts,
+        1
+    );
+}
+
+#[tokio::test]
+async fn only_one_can_have_it_open() {
+    let place = Place::new();
+    let store = place.open();
+    insert(&store, "aaaaaaaa", "One").await;
+    for _ in 0..3 {
+        let second = place.try_open();
+        assert!(matches!(second, Err(OpenError::InUse(_))), "{second:?}");
+    }
+    let found = store.find(&Key::Id(id("aaaaaaaa"))).await;
+    assert!(found.expect("the first one still works").is_some());
+}
+
+#[tokio::test]
+async fn a_closed_store_lets_go_of_the_file() {
+    let place = Place::new();
+    let closed = place.open();
+    insert(&closed, "aaaaaaaa", "One").await;
+    closed.close().await;
+    let store = place.open();
+    insert(&store, "bbbbbbbb", "Two").await;
+}
+
+#[tokio::test]
+async fn a_dropped_store_has_finished_when_the_next_can_open() {
+    let place = Place::new();
+    for round in 0_u8..20 {
+        let store = loop {
+            match place.try_open() {
+                Ok(store) => break store,
+                Err(OpenError::InUse(_)) => tokio::task::yield_now().await,
+                Err(error) => panic!("{error}"),
+            }
+        };
+        let letters = [b'a' + round; WatcherId::LENGTH];
+        let letters = String::from_utf8_lossy(&letters).into_owned();
+        insert(&store, &letters, &letters).await;
+        // The file of the journal goes with the last connection, and nobody else has one.
+        drop(store);
+    }
+    let store = loop {
+        if let Ok(store) = place.try_open() {
+            break store;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert_eq!(store.census().await.expect("it answers").on_time, 20);
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_refused() {
+    let place = Place::new();
+    place.open().close().await;
+    place.run("PRAGMA user_version = 1000");
+    let refused = place.try_open();
+    assert!(
+        matches!(refused, Err(OpenError::Newer { found: 1_000, .. })),
+        "{refused:?}"
+    );
+    assert_eq!(
+        place.count("SELECT user_version FROM pragma_user_version"),
+        1_000
+    );
+}
+
+#[tokio::test]
+async fn the_database_of_another_program_is_refused_and_left_as_it_was() {
+    for sql in [
+        "CREATE TABLE theirs (x)",
+        "PRAGMA application_id = 42",
+        "PRAGMA user_version = 1",
+        "CREATE TABLE watchers (x); PRAGMA application_id = 42; PRAGMA user_version = 1",
+    ] {
+        let place = Place::new();
+        place.run(sql);
+        let tables = place.count("SELECT count(*) FROM sqlite_schema");
+        let refused = place.try_open();
+        assert!(
+            matches!(refused, Err(OpenError::Foreign(_))),
+            "{sql}: {refused:?}"
+        );
+        assert_eq!(
+            place.count("SELECT count(*) FROM sqlite_schema"),
+            tables,
+            "{sql}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_refused_and_left_as_it_was() {
+    let place = Place::new();
+    let text = "This is no database, however long one looks at it.\n".repeat(100);
+    std::fs::write(place.path(), &text).expect("it can be written");
+    let error = place.try_open().expect_err("it is refused");
+    assert!(matches!(error, OpenError::Database(..)), "{error:?}");
+    check_names(&error, &place.path());
+    let source = std::error::Error::source(&error).expect("it has a cause");
+    assert!(source.to_string().contains("not a database"), "{source}");
+    let after = std::fs::read_to_string(place.path()).expect("it can be read");
+    assert_eq!(after, text);
+}
+
+#[tokio::test]
+async fn a_folder_that_is_missing_is_named() {
+    let place = Place::new();
+    let path = place.0.path().join("missing").join("store.db");
+    let error = SqliteStore::open(&path, HistoryPolicy::default()).expect_err("it is refused");
+    assert!(matches!(error, OpenError::File(..)), "{error:?}");
+    check_names(&error, &path);
+    assert!(!path.parent().expect("a folder").exists());
+
+    let error = SqliteStore::open(place.0.path(), HistoryPolicy::default());
+    let error = error.expect_err("a folder is no database");
+    assert!(matches!(error, OpenError::File(..)), "{error:?}");
+}
+
+#[track_caller]
+fn check_names(error: &OpenError, path: &Path) {
+    let (text, path) = (error.to_string(), path.display().to_string());
+    assert!(text.contains(&path), "{text}");
+}
+
+#[tokio::test]
+async fn nobody_else_can_read_the_files() {
+    let place = Place::new();
+    let store = place.open();
+    insert(&store, "aaaaaaaa", "One").await;
+    let mut files = 0;
+    for file in std::fs::read_dir(place.0.path()).expect("a folder") {
+        let file = file.expect("a file");
+        let mode = file.metadata().expect("its facts").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{}", file.path().display());
+        files += 1;
+    }
+    assert!(
+        files >= 3,
+        "the database, its journal and the lock, at least"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_shares_a_transaction_that_fails_is_told() {
+    let place = Place::new();
+    let store = Arc::new(place.open());
+    let (watcher, _) = insert(&store, "aaaaaaaa", "One").await;
+    place.run(
+        "CREATE TRIGGER poison BEFORE INSERT ON events WHEN NEW.text = 'Triggered (poison)' \
+         BEGIN SELECT RAISE(ABORT, 'poisoned'); END",
+    );
+    let tasks = (0..64).map(|number| {
+        let store = Arc::clone(&store);
+        let said = if number % 8 == 7 { "poison" } else { "fine" };
+        let action = Action::Trigger(Comment::parse(said).expect("a comment"));
+        tokio::spawn(async move {
+            let key = Key::Id(id("aaaaaaaa"));
+            let done = store.transact(&key, &action, at(number), Detail::Summary);
+            done.await.is_ok()
+        })
+    });
+    let mut kept = 0;
+    for task in tasks.collect::<Vec<_>>() {
+        kept += usize::from(task.await.expect("it does not panic"));
+    }
+    assert!(kept <= 56, "{kept} were kept, poison among them");
+    place.run("DROP TRIGGER poison");
+    let found = act(&store, watcher.id, trigger(), at(100)).await;
+    assert_eq!(found.history.len(), kept + 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sweep_bounds_the_events_of_a_busy_watcher() {
+    let place = Place::new();
+    let store = Arc::new(place.open_with_limit(10));
+    let (busy, _) = insert(&store, "aaaaaaaa", "Busy").await;
+    let (calm, _) = insert(&store, "bbbbbbbb", "Calm").await;
+    let calm = act(&store, calm.id, trigger(), at(1)).await;
+    let mut most = 0;
+    for _ in 0..4 {
+        trigger_often(&store, busy.id, 5_000).await;
+        most = most.max(place.count("SELECT count(*) FROM events"));
+    }
+    assert!(most < 5_000, "there were {most} events of 20,000");
+
+    let expected = act(&store, busy.id, trigger(), at(30_000)).await;
+    assert_eq!(expected.history.len(), 10);
+    assert!(
+        expected
+            .history
+            .iter()
+            .all(|event| event.text == "Triggered")
+    );
+    for expected in [expected, calm] {
+        let found = store.find(&Key::Id(expected.watcher.id)).await;
+        assert_eq!(found.expect("it answers"), Some(expected));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sweep_spares_what_is_kept() {
+    let place = Place::new();
+    let store = Arc::new(place.open());
+    let (quiet, _) = insert(&store, "aaaaaaaa", "Quiet").await;
+    for number in 1..150 {
+        act(&store, quiet.id, trigger(), at(number)).await;
+    }
+    let expected = act(&store, quiet.id, trigger(), at(150)).await;
+    assert_eq!(expected.history.len(), 151);
+    let (busy, _) = insert(&store, "bbbbbbbb", "Busy").await;
+    trigger_often(&store, busy.id, 6_000).await;
+    let found = store.find(&Key::Id(quiet.id)).await;
+    assert_eq!(found.expect("it answers"), Some(expected));
+    let found = store.find(&Key::Id(busy.id)).await.expect("it answers");
+    assert_eq!(found.expect("it is there").history.len(), 1_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sweep_takes_the_events_of_deleted_watchers() {
+    let place = Place::new();
+    let store = Arc::new(place.open());
+    let (gone, _) = insert(&store, "aaaaaaaa", "Gone").await;
+    trigger_often(&store, gone.id, 500).await;
+    assert!(store.delete(&Key::Id(gone.id)).await.expect("it answers"));
+    let events_of_nobody =
+        "SELECT count(*) FROM events WHERE watcher NOT IN (SELECT row FROM watchers)";
+    assert_eq!(place.count(events_of_nobody), 501);
+    let (busy, _) = insert(&store, "bbbbbbbb", "Busy").await;
+    trigger_often(&store, busy.id, 5_000).await;
+    assert_eq!(place.count(events_of_nobody), 0);
+    let found = store.find(&Key::Id(busy.id)).await.expect("it answers");
+    assert_eq!(found.expect("it is there").history.len(), 1_000);
+}
