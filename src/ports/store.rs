@@ -91,7 +91,7 @@ pub trait WatcherStore: Send + Sync {
     /// It may be earlier than that, as long as calls of [`WatcherStore::overdue`] bring it closer.
     async fn next_deadline(&self) -> Result<Option<Timestamp>, StoreError>;
 
-    /// Watchers on time whose deadline lies before `now`, at most `limit`, in any order.
+    /// Watchers on time whose deadline lies before `now`, at most `limit` (which is at least 1), in any order.
     ///
     /// There are more as long as [`WatcherStore::next_deadline`] lies before `now`; a call that returns none
     /// has brought that closer.

@@ -179,6 +179,31 @@ async fn a_claim_that_the_last_process_left_behind_is_due_at_once() {
 }
 
 #[tokio::test]
+async fn a_delivery_that_cannot_be_read_holds_up_no_other() {
+    let place = Place::new();
+    let store = place.open();
+    for (letters, name) in [("aaaaaaaa", "One"), ("bbbbbbbb", "Two")] {
+        let (watcher, _) = insert(&store, letters, name).await;
+        act(&store, watcher.id, Action::PassDeadline, at(61)).await;
+    }
+    place.run("UPDATE deliveries SET notice = '{}' WHERE row = 1");
+    let claims = store
+        .claim(at(61), at(1_000), 10)
+        .await
+        .expect("it answers");
+    let names: Vec<_> = claims
+        .iter()
+        .map(|claim| claim.delivery.notice.name.as_str())
+        .collect();
+    assert_eq!(names, ["Two"]);
+    assert_eq!(store.census().await.expect("it answers").refused, 1);
+    assert_eq!(
+        store.next_delivery().await.expect("it answers"),
+        Some(at(1_000))
+    );
+}
+
+#[tokio::test]
 async fn a_retry_stays_due_when_it_was_said() {
     let place = Place::new();
     let store = place.open();

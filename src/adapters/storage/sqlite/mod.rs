@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 
 use self::rows::Stored;
 pub use self::schema::OpenError;
-use self::writer::{Writer, store_error};
+use self::writer::{Writer, is_corruption, store_error};
 use crate::domain::{
     Action, Change, Event, Filter, HistoryPolicy, Notice, Recipient, Slug, Timestamp, Watcher,
     WatcherId,
@@ -465,61 +465,71 @@ fn claim(
     lease_end: Timestamp,
     limit: usize,
 ) -> rusqlite::Result<Vec<Claim>> {
-    struct Due {
-        number: i64,
-        watcher: i64,
-        token: u64,
-        delivery: Delivery,
-    }
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let due: Vec<Due> = connection
-        .prepare_cached(
-            "SELECT row, watcher, token, recipient, notice, attempts FROM deliveries \
-             WHERE due <= ?1 ORDER BY due, row LIMIT ?2",
-        )?
-        .query_map((now.millis(), limit), |row| {
-            Ok(Due {
-                number: row.get(0)?,
-                watcher: row.get(1)?,
-                token: row.get(2)?,
-                delivery: Delivery {
-                    recipient: Recipient::from_stored(row.get(3)?),
-                    notice: rows::read_notice(row, 4)?,
-                    attempts: row.get(5)?,
-                },
-            })
-        })?
+    let due: Vec<i64> = connection
+        .prepare_cached("SELECT row FROM deliveries WHERE due <= ?1 ORDER BY due, row LIMIT ?2")?
+        .query_map((now.millis(), limit), |row| row.get(0))?
         .collect::<Result<_, _>>()?;
     let mut claims = Vec::with_capacity(due.len());
-    for Due {
-        number,
-        watcher,
-        token,
-        delivery,
-    } in due
-    {
-        let Some(stored) = rows::find_row(connection, watcher)? else {
-            continue;
-        };
-        let until = delivery.notice.last_event;
-        let events = stored.history(connection, policy, until, Notice::EVENTS_SHOWN)?;
-        let key = DeliveryKey {
-            watcher: stored.watcher.id,
-            number,
-            token: token + 1,
-        };
-        claims.push(Claim {
-            key,
-            delivery,
-            events,
-        });
+    let mut unreadable = Vec::new();
+    for number in due {
+        match read_claim(connection, policy, number) {
+            Ok(claim) => claims.push(claim),
+            Err(error) if is_corruption(&error) => unreadable.push((number, error.to_string())),
+            Err(error) => return Err(error),
+        }
     }
     let mut statement = connection
         .prepare_cached("UPDATE deliveries SET due = ?2, claimed = 1, token = ?3 WHERE row = ?1")?;
     for claim in &claims {
         statement.execute((claim.key.number, lease_end.millis(), claim.key.token))?;
     }
+    // One that cannot be read must not stand in the way of all others.
+    for (number, error) in unreadable {
+        tracing::error!(
+            number,
+            error,
+            "a delivery in the database cannot be read and is set aside"
+        );
+        connection
+            .prepare_cached("UPDATE deliveries SET due = NULL, refused = ?2 WHERE row = ?1")?
+            .execute((number, error))?;
+    }
     Ok(claims)
+}
+
+/// The delivery in the row `number`, as it will be handed out.
+fn read_claim(
+    connection: &Connection,
+    policy: HistoryPolicy,
+    number: i64,
+) -> rusqlite::Result<Claim> {
+    let (watcher, token, delivery) = connection
+        .prepare_cached(
+            "SELECT watcher, token, recipient, notice, attempts FROM deliveries WHERE row = ?1",
+        )?
+        .query_row([number], |row| {
+            let delivery = Delivery {
+                recipient: Recipient::from_stored(row.get(2)?),
+                notice: rows::read_notice(row, 3)?,
+                attempts: row.get(4)?,
+            };
+            Ok((row.get(0)?, row.get::<_, u64>(1)?, delivery))
+        })?;
+    let stored = rows::find_row(connection, watcher)?;
+    let stored = stored.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
+    let until = delivery.notice.last_event;
+    let events = stored.history(connection, policy, until, Notice::EVENTS_SHOWN)?;
+    let key = DeliveryKey {
+        watcher: stored.watcher.id,
+        number,
+        token: token + 1,
+    };
+    Ok(Claim {
+        key,
+        delivery,
+        events,
+    })
 }
 
 fn settle(

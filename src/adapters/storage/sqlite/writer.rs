@@ -82,7 +82,8 @@ pub(super) fn store_error(error: rusqlite::Error) -> StoreError {
     }
 }
 
-fn is_corruption(error: &rusqlite::Error) -> bool {
+/// Whether a row was read that this program did not write, or that somebody has changed since.
+pub(super) fn is_corruption(error: &rusqlite::Error) -> bool {
     use rusqlite::Error;
     matches!(
         error,
@@ -90,6 +91,7 @@ fn is_corruption(error: &rusqlite::Error) -> bool {
             | Error::IntegralValueOutOfRange(..)
             | Error::InvalidColumnType(..)
             | Error::Utf8Error(..)
+            | Error::QueryReturnedNoRows
     )
 }
 
