@@ -1,7 +1,9 @@
 //! The program `nights-watch`: settings, the log, and then the service.
 
 use std::error::Error;
+use std::io::Write;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use nights_watch::app::config::{Cli, Command, Config};
@@ -11,10 +13,14 @@ use nights_watch::app::{logging, wiring};
 fn main() -> ExitCode {
     let cli = Cli::parse();
     if let Some(Command::Openapi) = cli.command {
-        print!("{}", wiring::openapi_document());
-        return ExitCode::SUCCESS;
+        let printed = std::io::stdout().write_all(wiring::openapi_document().as_bytes());
+        return end(printed.map_err(Into::into));
     }
-    match serve(&cli) {
+    end(serve(&cli))
+}
+
+fn end(result: Result<(), Box<dyn Error>>) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("nights-watch: {}", chain(&*error));
@@ -29,5 +35,8 @@ fn serve(cli: &Cli) -> Result<(), Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    Ok(runtime.block_on(wiring::run(config))?)
+    let result = runtime.block_on(wiring::run(config));
+    // The store is closed by now. What may still run is a name look-up that nobody waits for any more.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    Ok(result?)
 }

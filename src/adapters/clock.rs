@@ -17,6 +17,8 @@ impl SystemClock {
     /// The longest single sleep. The timer under it stands still while the machine is suspended and does
     /// not see the wall clock step, so the wall clock is looked at this often.
     const LONGEST_SLEEP: Duration = Duration::from_millis(500);
+    /// Less than this is a clock that is being slowed down, not one that steps back.
+    const SMALLEST_STEP: Duration = Duration::from_millis(100);
 }
 
 #[async_trait]
@@ -27,11 +29,14 @@ impl Clock for SystemClock {
     }
 
     async fn sleep_until(&self, instant: Timestamp) {
+        let mut before = self.now();
         loop {
-            let rest = instant.since(self.now());
-            if rest.is_zero() {
+            let now = self.now();
+            let rest = instant.since(now);
+            if rest.is_zero() || before.since(now) >= Self::SMALLEST_STEP {
                 return;
             }
+            before = now;
             tokio::time::sleep(rest.min(Self::LONGEST_SLEEP)).await;
         }
     }
@@ -53,7 +58,8 @@ impl ManualClock {
         self.0.send_modify(|now| *now = now.after(span));
     }
 
-    /// Sets the clock, forward or back, and wakes whoever waited for an instant that is reached.
+    /// Sets the clock, forward or back, and wakes whoever waited for an instant that is reached; if it goes
+    /// back, everybody.
     pub fn set(&self, now: Timestamp) {
         self.0.send_replace(now);
     }
@@ -66,8 +72,10 @@ impl Clock for ManualClock {
     }
 
     async fn sleep_until(&self, instant: Timestamp) {
+        let mut before = self.now();
+        let ends = |now: &Timestamp| *now >= instant || *now < std::mem::replace(&mut before, *now);
         // The sender lives in `self`, so the channel cannot close while somebody waits.
-        let _ = self.0.subscribe().wait_for(|now| *now >= instant).await;
+        let _ = self.0.subscribe().wait_for(ends).await;
     }
 }
 

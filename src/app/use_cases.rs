@@ -25,7 +25,8 @@ pub struct NightsWatch {
     clock: Arc<dyn Clock>,
     bells: Arc<Bells>,
     metrics: Arc<Metrics>,
-    trouble: Trouble,
+    reading: Trouble,
+    writing: Trouble,
 }
 
 /// How the use cases call the loops.
@@ -75,8 +76,10 @@ pub struct Triggered {
 }
 
 impl NightsWatch {
-    /// How many watchers a page of a list has: few enough that a page is soon read.
+    /// How many watchers a page of a list has: as much as is in memory of a list at a time.
     const PAGE: usize = 100;
+    /// The same where each watcher comes with its history.
+    const FULL_PAGE: usize = 10;
     /// How many identifiers are drawn before it is taken for a fault that each of them exists.
     const DRAWS: usize = 16;
 
@@ -93,7 +96,8 @@ impl NightsWatch {
             clock,
             bells,
             metrics,
-            trouble: Trouble::new("serving requests"),
+            reading: Trouble::new("reading for requests"),
+            writing: Trouble::new("writing for requests"),
         }
     }
 
@@ -108,7 +112,7 @@ impl NightsWatch {
             let (watcher, event) = Watcher::create(draw_id(), draft.clone(), now);
             match self.store.insert(&watcher, &event).await {
                 Ok(()) => {
-                    self.trouble.is_over();
+                    self.writing.is_over();
                     self.bells.scheduler.notify_one();
                     return Ok(Record {
                         watcher,
@@ -117,12 +121,13 @@ impl NightsWatch {
                 }
                 Err(InsertError::IdTaken) => {}
                 Err(InsertError::SlugTaken) => return Err(UseCaseError::NameTaken),
-                Err(InsertError::Store(error)) => return Err(self.failed(error)),
+                Err(InsertError::Store(error)) => return Err(self.failed(&self.writing, error)),
             }
         }
-        Err(self.failed(StoreError::Corrupt(
-            "every identifier that was drawn is taken".to_owned(),
-        )))
+        Err(self.failed(
+            &self.writing,
+            StoreError::Corrupt("every identifier that was drawn is taken".to_owned()),
+        ))
     }
 
     /// Records that the task of a watcher ran.
@@ -192,8 +197,8 @@ impl NightsWatch {
             .store
             .delete(key)
             .await
-            .map_err(|error| self.failed(error))?;
-        self.trouble.is_over();
+            .map_err(|error| self.failed(&self.writing, error))?;
+        self.writing.is_over();
         if deleted {
             Ok(())
         } else {
@@ -211,8 +216,8 @@ impl NightsWatch {
             .store
             .find(key)
             .await
-            .map_err(|error| self.failed(error))?;
-        self.trouble.is_over();
+            .map_err(|error| self.failed(&self.reading, error))?;
+        self.reading.is_over();
         found.ok_or(UseCaseError::NotFound)
     }
 
@@ -227,6 +232,10 @@ impl NightsWatch {
             Done,
         }
         let this = Arc::clone(self);
+        let limit = match detail {
+            Detail::Summary => Self::PAGE,
+            Detail::Full => Self::FULL_PAGE,
+        };
         try_unfold(Next::Page(None), move |next| {
             let (this, filter) = (Arc::clone(&this), filter.clone());
             async move {
@@ -235,11 +244,11 @@ impl NightsWatch {
                 };
                 let page = this
                     .store
-                    .list(&filter, after.as_ref(), Self::PAGE, detail)
+                    .list(&filter, after.as_ref(), limit, detail)
                     .await;
-                let page = page.map_err(|error| this.failed(error))?;
+                let page = page.map_err(|error| this.failed(&this.reading, error))?;
                 let next = match page.last() {
-                    Some(last) if page.len() >= Self::PAGE => {
+                    Some(last) if page.len() >= limit => {
                         Next::Page(Some(last.watcher.slug.clone()))
                     }
                     _ => Next::Done,
@@ -266,10 +275,10 @@ impl NightsWatch {
         let now = self.clock.now();
         let done = match self.store.transact(key, action, now, detail).await {
             Ok(done) => done,
-            Err(TransactError::Store(error)) => return Err(self.failed(error)),
+            Err(TransactError::Store(error)) => return Err(self.failed(&self.writing, error)),
             Err(error) => return Err(error.into()),
         };
-        self.trouble.is_over();
+        self.writing.is_over();
         self.announce(&done, now);
         Ok(done)
     }
@@ -304,9 +313,9 @@ impl NightsWatch {
         }
     }
 
-    fn failed(&self, error: StoreError) -> UseCaseError {
+    fn failed(&self, trouble: &Trouble, error: StoreError) -> UseCaseError {
         self.metrics.store_errors.inc();
-        self.trouble.is_on(&error);
+        trouble.is_on(&error);
         UseCaseError::Store(error)
     }
 }

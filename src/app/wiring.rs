@@ -1,6 +1,6 @@
 //! From settings to a running program: the one file that picks adapters.
 
-use std::io;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -27,18 +27,16 @@ pub use crate::adapters::http::openapi_document;
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The SQLite database cannot be used.
-    #[error("[sqlite] path: {0}")]
+    #[error("[sqlite] path")]
     Sqlite(#[source] OpenError),
     /// There is no such storage in this release.
-    #[error(
-        "[mongodb]: this release stores in SQLite only; take the section out, or set [sqlite] path"
-    )]
+    #[error("[mongodb]: this release stores in SQLite only; take the section out")]
     MongoDb,
     /// No mail could ever be sent.
     #[error("[email]")]
     Email(#[source] InvalidSettings),
     /// The port cannot be had.
-    #[error("[wsgi] port: cannot listen on {address}")]
+    #[error("[wsgi] host, port: cannot listen on {address}")]
     Listen {
         /// Where the program was to listen.
         address: String,
@@ -51,7 +49,7 @@ pub enum StartError {
     Signals(#[source] io::Error),
 }
 
-/// Runs the service until it is told to stop by SIGTERM or SIGINT. Then it finishes what it has accepted,
+/// Runs the service until it is told to stop by SIGTERM, SIGINT or SIGHUP. Then it finishes what it has accepted,
 /// within about ten seconds, and leaves the store tidy.
 ///
 /// # Errors
@@ -115,7 +113,11 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     ];
     let loops = loops.map(|(name, task)| tokio::spawn(supervise(name, task)));
     tracing::info!(address, version = env!("CARGO_PKG_VERSION"), "serving");
-    println!("nights-watch serves on http://{address}/ (docs at http://{address}/docs)");
+    // Nobody may be there to read it, which is no reason to stop.
+    let _ = writeln!(
+        io::stdout(),
+        "nights-watch serves on http://{address}/ (docs at http://{address}/docs)"
+    );
 
     http::serve(listener, site, connections, stop).await;
     tracing::info!("stopping");
@@ -207,12 +209,14 @@ fn share_of_descriptors() -> usize {
 fn stop_on_signals() -> io::Result<CancellationToken> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
     let stop = CancellationToken::new();
     let stopping = stop.clone();
     tokio::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
+            _ = hang_up.recv() => {}
         }
         stopping.cancel();
     });

@@ -121,6 +121,18 @@ impl HistoryPolicy {
         newest.before(Self::AGE)
     }
 
+    /// Takes away what is not kept of a history, which is newest first.
+    pub fn prune(self, history: &mut Vec<Event>) {
+        let Some(newest) = history.first().map(|event| event.at) else {
+            return;
+        };
+        let ranked = history.iter().enumerate();
+        let kept = ranked
+            .take_while(|(rank, event)| self.keeps(*rank, event.at, newest))
+            .count();
+        history.truncate(kept);
+    }
+
     /// Whether an event from `at` is kept that has `rank` newer ones, the newest of them from `newest`.
     #[must_use]
     pub fn keeps(self, rank: usize, at: Timestamp, newest: Timestamp) -> bool {

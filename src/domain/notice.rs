@@ -9,7 +9,8 @@ use super::{Description, Event, Name, Periodicity, Recipient, Slug, Timestamp};
 
 /// A change of a watcher that people have to hear of, with all that it takes to tell them later.
 ///
-/// It holds the facts of its own moment: a mail that leaves after a day's retries says what was so then.
+/// It holds the facts of its own moment: a mail that leaves after a day's retries says what was so then. Only the
+/// events that a message shows are looked up when it leaves, as far as the history still has them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
     /// Tells this notice from every other one; a repeat of the same notice has the same.
@@ -106,11 +107,11 @@ impl Notice {
     #[must_use]
     pub fn body(&self, events: &[Event]) -> String {
         let name = one_line(self.name.as_str());
-        let every = human(self.periodicity.span());
+        let every = exactly(self.periodicity.span());
         let mut facts: Vec<(&str, String)> = Vec::new();
         let mut text = match self.kind {
             NoticeKind::Late => {
-                let silence = human(self.deadline.since(self.last_event));
+                let silence = roughly(self.deadline.since(self.last_event));
                 facts.push(("Due by", self.deadline.to_string()));
                 facts.push((
                     "Last event",
@@ -119,7 +120,7 @@ impl Notice {
                 facts.push(("Expected", format!("every {every}")));
                 let delay = self.at.since(self.deadline);
                 if delay >= Duration::from_secs(1) {
-                    facts.push(("Noticed", format!("{}, {} after", self.at, human(delay))));
+                    facts.push(("Noticed", format!("{}, {} after", self.at, roughly(delay))));
                 }
                 format!(
                     "{name} has not reported. It was due by {}.\n\n",
@@ -127,7 +128,7 @@ impl Notice {
                 )
             }
             NoticeKind::Resumed { next_deadline, .. } => {
-                let late_by = human(self.at.since(self.deadline));
+                let late_by = roughly(self.at.since(self.deadline));
                 facts.push(("Was due by", format!("{}, {late_by} before", self.deadline)));
                 facts.push(("Next due by", next_deadline.to_string()));
                 facts.push(("Expected", format!("every {every}")));
@@ -160,45 +161,57 @@ impl Notice {
     }
 }
 
-/// `text` without anything that would break a line or a header, or steer a terminal.
+/// `text` without anything that would break a line or a header, steer a terminal, or turn what follows it
+/// around.
 fn one_line(text: &str) -> String {
+    let steers = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
     text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
+        .map(|c| if steers(c) { ' ' } else { c })
         .collect()
 }
 
-/// A span in the two largest units that it fills, as a person would say it.
-fn human(span: Duration) -> String {
-    const UNITS: [(&str, u128); 5] = [
-        ("day", 86_400_000),
-        ("hour", 3_600_000),
-        ("minute", 60_000),
-        ("second", 1_000),
-        ("millisecond", 1),
-    ];
+/// A span as a person would say it: in the two largest units that it fills.
+fn roughly(span: Duration) -> String {
+    in_units(span, 2)
+}
+
+/// A span with nothing left out.
+fn exactly(span: Duration) -> String {
+    in_units(span, usize::MAX)
+}
+
+fn in_units(span: Duration, most: usize) -> String {
+    const UNITS: [(&str, u128); 3] = [("day", 86_400_000), ("hour", 3_600_000), ("minute", 60_000)];
+    let count_of =
+        |count: u128, unit| format!("{count} {unit}{}", if count == 1 { "" } else { "s" });
     let mut rest = span.as_millis();
     let mut parts = Vec::new();
     for (unit, millis) in UNITS {
-        // Milliseconds beside seconds would be noise.
-        if parts.len() == 2 || (millis == 1 && !parts.is_empty()) {
-            break;
+        if rest >= millis {
+            parts.push(count_of(rest / millis, unit));
+        } else if !parts.is_empty() && most != usize::MAX {
+            // What comes after a gap is too small to matter beside what comes before it.
+            return parts.join(" ");
         }
-        let count = rest / millis;
         rest %= millis;
-        if count > 0 {
-            parts.push(format!(
-                "{count} {unit}{}",
-                if count == 1 { "" } else { "s" }
-            ));
-        } else if !parts.is_empty() {
-            break;
+        if parts.len() == most {
+            return parts.join(" ");
         }
     }
-    if parts.is_empty() {
-        "0 seconds".to_owned()
-    } else {
-        parts.join(" ")
+    let (seconds, millis) = (rest / 1_000, rest % 1_000);
+    if millis > 0 && (parts.is_empty() || most == usize::MAX) {
+        let fraction = format!("{millis:03}");
+        parts.push(format!(
+            "{seconds}.{} seconds",
+            fraction.trim_end_matches('0')
+        ));
+    } else if seconds > 0 || parts.is_empty() {
+        parts.push(count_of(seconds, "second"));
     }
+    parts.join(" ")
 }
 
 #[cfg(test)]
@@ -306,18 +319,34 @@ mod tests {
     }
 
     #[test]
-    fn spans_are_said_in_two_units() {
-        for (millis, said) in [
-            (0, "0 seconds"),
-            (1, "1 millisecond"),
-            (1_250, "1 second"),
-            (60_000, "1 minute"),
-            (3_660_000, "1 hour 1 minute"),
-            (90_061_000, "1 day 1 hour"),
-            (3_601_000, "1 hour"),
-            (172_800_000, "2 days"),
+    fn spans_are_said_roughly_or_exactly() {
+        for (millis, rough, exact) in [
+            (0, "0 seconds", "0 seconds"),
+            (1, "0.001 seconds", "0.001 seconds"),
+            (1_000, "1 second", "1 second"),
+            (1_250, "1.25 seconds", "1.25 seconds"),
+            (60_000, "1 minute", "1 minute"),
+            (61_500, "1 minute 1 second", "1 minute 1.5 seconds"),
+            (3_660_000, "1 hour 1 minute", "1 hour 1 minute"),
+            (3_601_000, "1 hour", "1 hour 1 second"),
+            (90_061_000, "1 day 1 hour", "1 day 1 hour 1 minute 1 second"),
+            (172_800_000, "2 days", "2 days"),
         ] {
-            assert_eq!(human(Duration::from_millis(millis)), said);
+            let span = Duration::from_millis(millis);
+            assert_eq!(
+                (roughly(span).as_str(), exactly(span).as_str()),
+                (rough, exact),
+                "{millis}"
+            );
         }
+    }
+
+    #[test]
+    fn what_turns_text_around_stays_out() {
+        let name = Name::from_stored("a\u{202e}b\u{2028}c\u{7}d".to_owned());
+        assert_eq!(
+            Notice { name, ..late() }.subject(),
+            "[LATE] a b c d has not reported"
+        );
     }
 }

@@ -15,10 +15,11 @@ pub trait Clock: Send + Sync {
     /// The present instant, rounded down to the millisecond.
     fn now(&self) -> Timestamp;
 
-    /// Returns once [`Clock::now`] has reached `instant`, as soon after as the system allows.
+    /// Returns once [`Clock::now`] has reached `instant`, as soon after as the system allows; at once if that
+    /// is already so.
     ///
-    /// It returns at once if that is already so. A clock that steps past `instant`, or a machine that wakes
-    /// after it, ends the wait within a second; a clock that steps back prolongs it. Dropping the future
-    /// ends the wait without a trace.
+    /// A clock that steps ends the wait within a second, in either direction: after a step forward the
+    /// instant may have passed, and after one back the caller has to think again about what it waits for. So
+    /// a caller does not rely on the instant being reached. Dropping the future ends the wait without a trace.
     async fn sleep_until(&self, instant: Timestamp);
 }

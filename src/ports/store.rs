@@ -14,8 +14,7 @@ use crate::domain::{
 /// # Contract
 ///
 /// *Durability.* When a method that changes something returns `Ok`, the change survives the death of the
-/// process; on an engine with a disk, also the loss of power. When it returns an error, nothing has changed,
-/// unless the error says that the outcome is unknown.
+/// process; on an engine with a disk, also the loss of power. When it returns an error, nothing has changed.
 ///
 /// *Atomicity.* Each method takes effect as a whole, at one instant between call and return. A reader never
 /// sees a watcher without the event, or without the deliveries, that belong to its state.

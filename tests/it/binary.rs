@@ -382,12 +382,7 @@ async fn sigterm_finishes_what_was_accepted_and_leaves_one_tidy_file() {
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
-    let tidy = [
-        "nights-watch.ini",
-        "nights-watch.db",
-        "nights-watch.db.lock",
-        "log.txt",
-    ];
+    let tidy = ["nights-watch.ini", "nights-watch.db", "log.txt"];
     assert_eq!(files, tidy.map(str::to_owned).into());
 
     let program = Program::start(directory.path(), "").await;
@@ -470,7 +465,7 @@ async fn mistakes_in_the_settings_are_one_line_and_no_start() {
     let ini = format!("[wsgi]\nport = {port}");
     check_refusal(
         &ini,
-        &format!("[wsgi] port: cannot listen on 127.0.0.1:{port}"),
+        &format!("[wsgi] host, port: cannot listen on 127.0.0.1:{port}"),
     )
     .await;
 }

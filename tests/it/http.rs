@@ -1720,7 +1720,7 @@ async fn a_list_that_fails_half_way_is_broken_off() {
     let description = "x".repeat(2_000);
     for n in 0..100 {
         if n == 99 {
-            assert_eq!(house.names(&[("verbose", "1")]).await.len(), 99);
+            assert_eq!(house.names(&[]).await.len(), 99);
         }
         let name = format!("W {n}");
         let parameters = [

@@ -9,10 +9,11 @@ use async_trait::async_trait;
 use mockall::mock;
 use nights_watch::adapters::storage::sqlite::SqliteStore;
 use nights_watch::domain::HistoryPolicy;
-use nights_watch::ports::{Message, Notifier, NotifyError, StoreError};
-use tokio::sync::mpsc;
+use nights_watch::ports::{Clock, Message, Notifier, NotifyError, StoreError};
+use reqwest::Method;
+use tokio::sync::{Semaphore, mpsc};
 
-use crate::support::{BEGIN, Call, HookedStore, House, eventually, within};
+use crate::support::{BEGIN, Call, HookedStore, House, eventually, path, within};
 
 const HOUR: u64 = 3_600_000;
 const LATE: &str = "ops@example.org: [LATE] Backup has not reported";
@@ -165,6 +166,70 @@ async fn a_wall_clock_that_steps_is_followed() {
     trigger(&house, &id).await;
     assert_eq!(inbox.next().await, RESUMED);
     house.clock.set(BEGIN.after(Duration::from_hours(24)));
+    assert_eq!(inbox.next().await, LATE);
+}
+
+#[tokio::test]
+async fn what_waits_for_a_retry_does_not_wait_longer_when_the_clock_steps_back() {
+    let house = House::open().await;
+    let _scheduler = house.start_scheduler();
+    let (engine, mut attempted) = engine(|_| Err(later()));
+    let _delivery = house.start_delivery_by(engine);
+    create_backup(&house, &["ops@example.org"]).await;
+    house.advance_millis(HOUR + 1);
+    assert_eq!(next(&mut attempted).await, LATE);
+    let failed = "nights_watch_delivery_attempts_total{kind=\"late\",result=\"failed\"} 1";
+    eventually(async || house.get("/metrics").await.text.contains(failed)).await;
+
+    house.clock.set(BEGIN.before(Duration::from_hours(24)));
+    eventually(async || {
+        house.advance_millis(60_000);
+        attempted.try_recv().is_ok()
+    })
+    .await;
+    assert!(
+        house.clock.now() < BEGIN,
+        "it waited until the clock was where it had been"
+    );
+}
+
+#[tokio::test]
+async fn a_change_whose_client_has_left_is_announced_all_the_same() {
+    let begun = Arc::new(Semaphore::new(0));
+    let go_on = Arc::new(Semaphore::new(0));
+    let (begins, waits) = (Arc::clone(&begun), Arc::clone(&go_on));
+    let store = HookedStore::new(move |call| {
+        let (begins, waits) = (Arc::clone(&begins), Arc::clone(&waits));
+        async move {
+            if call == Call::Insert {
+                begins.add_permits(1);
+                waits.acquire().await.expect("it is not closed").forget();
+            }
+            Ok(())
+        }
+    });
+    let house = House::over(store).await;
+    let _scheduler = house.start_scheduler();
+    let (_delivery, mut inbox) = house.start_delivery();
+    let parameters = [
+        ("name", "Backup"),
+        ("periodicity", "3600"),
+        ("email", "ops@example.org"),
+    ];
+    let request = house.request(Method::GET, &path("create", &parameters));
+    let client = tokio::spawn(request.send());
+    within(begun.acquire())
+        .await
+        .expect("it is not closed")
+        .forget();
+    client.abort();
+    assert!(client.await.is_err_and(|error| error.is_cancelled()));
+    // Long enough for the server to see that nobody is there any more.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+
+    go_on.add_permits(1);
+    eventually(async || house.names(&[]).await == ["Backup"]).await;
+    house.advance_millis(HOUR + 1);
     assert_eq!(inbox.next().await, LATE);
 }
 

@@ -204,6 +204,51 @@ async fn a_delivery_that_cannot_be_read_holds_up_no_other() {
 }
 
 #[tokio::test]
+async fn what_waits_behind_a_delivery_that_cannot_be_read_is_made() {
+    let place = Place::new();
+    let store = place.open();
+    let (watcher, _) = insert(&store, "aaaaaaaa", "One").await;
+    act(&store, watcher.id, trigger(), at(61)).await;
+    place.run("UPDATE deliveries SET notice = '{}' WHERE row = 1");
+    assert_eq!(
+        store
+            .claim(at(61), at(1_000), 10)
+            .await
+            .expect("it answers"),
+        vec![]
+    );
+    let next = claim_one(&store, at(61), at(1_000)).await;
+    assert_eq!(next.delivery.notice.kind.word(), "resumed");
+}
+
+#[tokio::test]
+async fn a_watcher_that_cannot_be_read_is_not_overdue_for_ever() {
+    let place = Place::new();
+    let store = place.open();
+    insert(&store, "aaaaaaaa", "One").await;
+    place.run("UPDATE watchers SET id = 'BAD'");
+    assert_eq!(store.overdue(at(61), 10).await.expect("it answers"), vec![]);
+    assert_eq!(store.next_deadline().await.expect("it answers"), None);
+}
+
+#[tokio::test]
+async fn another_name_for_the_file_is_no_way_past_the_one_who_has_it() {
+    let place = Place::new();
+    let store = place.open();
+    let (soft, hard) = (
+        place.0.path().join("soft.db"),
+        place.0.path().join("hard.db"),
+    );
+    std::os::unix::fs::symlink(place.path(), &soft).expect("a link");
+    std::fs::hard_link(place.path(), &hard).expect("a link");
+    for link in [soft, hard] {
+        let error = SqliteStore::open(&link, HistoryPolicy::default()).expect_err("it is in use");
+        assert!(matches!(error, OpenError::InUse(_)), "{error}");
+    }
+    store.close().await;
+}
+
+#[tokio::test]
 async fn a_retry_stays_due_when_it_was_said() {
     let place = Place::new();
     let store = place.open();
@@ -304,15 +349,15 @@ async fn the_database_of_another_program_is_refused_and_left_as_it_was() {
     ] {
         let place = Place::new();
         place.run(sql);
-        let tables = place.count("SELECT count(*) FROM sqlite_schema");
+        let before = std::fs::read(place.path()).expect("a file");
         let refused = place.try_open();
         assert!(
             matches!(refused, Err(OpenError::Foreign(_))),
             "{sql}: {refused:?}"
         );
         assert_eq!(
-            place.count("SELECT count(*) FROM sqlite_schema"),
-            tables,
+            std::fs::read(place.path()).expect("a file"),
+            before,
             "{sql}"
         );
     }

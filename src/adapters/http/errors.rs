@@ -3,7 +3,7 @@
 use std::error::Error as _;
 use std::marker::PhantomData;
 
-use poem::error::{MethodNotAllowedError, NotFoundError};
+use poem::error::{MethodNotAllowedError, NotFoundError, ParsePathError};
 use poem::http::{HeaderValue, StatusCode, header};
 use poem::{Error, IntoResponse, Response};
 use poem_openapi::ApiResponse;
@@ -154,7 +154,8 @@ pub(super) fn envelope(error: Error) -> Response {
     if error.is_from_response() {
         return error.into_response();
     }
-    if error.is::<NotFoundError>() {
+    // A path that is not percent-encoded UTF-8 is none of ours.
+    if error.is::<NotFoundError>() || error.is::<ParsePathError>() {
         return Rejection::no_such_path().into_response();
     }
     if error.is::<MethodNotAllowedError>() {
@@ -230,7 +231,6 @@ fn describe(code: u16) -> &'static str {
         401 => "The key is missing or wrong.",
         403 => "The request only prefetches, which must not change anything.",
         404 => "There is no such watcher.",
-        405 => "The path does not answer this method.",
         409 => "The watcher is not in a state that allows this, or its name is taken.",
         414 => "The path and query are too long.",
         431 => "The headers are too long.",

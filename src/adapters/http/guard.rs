@@ -5,7 +5,6 @@
 //! do; missing or wrong keys; parameters that are unknown, repeated, undecodable or missing.
 
 use std::collections::HashMap;
-use std::marker::PhantomData;
 use std::sync::Arc;
 
 use poem::endpoint::{BoxEndpoint, EndpointExt, make};
@@ -22,7 +21,6 @@ use crate::domain::WatcherId;
 
 /// An API whose every endpoint is guarded.
 pub(super) struct Guarded<A> {
-    inner: PhantomData<A>,
     api: A,
     auth_key: Option<Arc<SecretString>>,
 }
@@ -31,7 +29,6 @@ impl<A> Guarded<A> {
     /// Guards `api`. With a key, operations that read or change watchers demand it.
     pub(super) fn new(api: A, auth_key: Option<SecretString>) -> Self {
         Self {
-            inner: PhantomData,
             api,
             auth_key: auth_key.map(Arc::new),
         }
@@ -278,12 +275,12 @@ impl Rules {
     ) -> Result<(), Rejection> {
         let Some(key) = &self.key else { return Ok(()) };
         let key = key.expose_secret().as_bytes();
-        let is_right = |given: &str| bool::from(given.as_bytes().ct_eq(key));
+        let is_right = |given: &[u8]| bool::from(given.ct_eq(key));
         let given = parameters
             .iter()
             .flatten()
             .filter(|(name, _)| name == AUTH_KEY)
-            .map(|(_, value)| value.as_str());
+            .map(|(_, value)| value.as_bytes());
         if given.chain(bearer(request)).any(is_right) {
             return Ok(());
         }
@@ -384,14 +381,13 @@ fn is_prefetch(request: &Request) -> bool {
         })
 }
 
-fn bearer(request: &Request) -> Option<&str> {
-    let value = request
-        .headers()
-        .get(header::AUTHORIZATION)?
-        .to_str()
-        .ok()?;
-    let (scheme, key) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
+/// The key in the header. It may have any bytes, as the parameter may.
+fn bearer(request: &Request) -> Option<&[u8]> {
+    let value = request.headers().get(header::AUTHORIZATION)?.as_bytes();
+    let (scheme, key) = value.split_at_checked("bearer ".len())?;
+    scheme
+        .eq_ignore_ascii_case(b"bearer ")
+        .then_some(key.trim_ascii())
 }
 
 #[cfg(test)]

@@ -110,6 +110,9 @@ pub(super) fn key_without_name(
         (None, None) => Err(Rejection::bad_request(
             "a watcher has to be named: one of the parameters \"id\" and \"slug\" is missing",
         )),
+        (Some(_), Some(_)) => Err(Rejection::bad_request(
+            "only one of the parameters \"id\" and \"slug\" can name the watcher",
+        )),
         _ => key(id, slug, None),
     }
 }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use hyper::body::Bytes;
 use poem::endpoint::{EndpointExt, make_sync};
 use poem::http::{Method, StatusCode, header};
 use poem::middleware::CatchPanic;
-use poem::web::Html;
 use poem::{Endpoint, IntoResponse, Request, Response, Route, get};
 use poem_openapi::{LicenseObject, OpenApiService};
 use secrecy::SecretString;
@@ -50,15 +50,13 @@ impl Site {
             health: Arc::clone(&health),
         };
         let api = service(Guarded::new(api, auth_key));
-        let document = pretty_document(&api.spec());
-        let docs = api.swagger_ui_html();
+        // Shared by all answers: the docs are large.
+        let document = Bytes::from(pretty_document(&api.spec()));
+        let docs = Bytes::from(api.swagger_ui_html());
         let scrape = (health, Arc::clone(&metrics));
         Route::new()
-            .at(
-                "/openapi.json",
-                get(make_sync(move |_| json(document.clone()))),
-            )
-            .at("/docs", get(make_sync(move |_| Html(docs.clone()))))
+            .at("/openapi.json", get(page("application/json", document)))
+            .at("/docs", get(page("text/html; charset=utf-8", docs)))
             .at("/metrics", get(make_metrics(scrape)))
             .nest("/", api)
             .before(|request| async { within_limits(with_known_method(request)) })
@@ -111,10 +109,12 @@ fn pretty_document(spec: &str) -> String {
     text
 }
 
-fn json(text: String) -> Response {
-    Response::builder()
-        .header(header::CONTENT_TYPE, "application/json")
-        .body(text)
+fn page(media_type: &'static str, text: Bytes) -> impl Endpoint {
+    make_sync(move |_| {
+        Response::builder()
+            .header(header::CONTENT_TYPE, media_type)
+            .body(text.clone())
+    })
 }
 
 fn make_metrics((health, metrics): (Arc<Health>, Arc<Metrics>)) -> impl Endpoint {

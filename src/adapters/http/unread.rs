@@ -3,7 +3,7 @@
 //! The protocol library answers those by itself, with a bare status that no handler sees. On its way to the
 //! client such an answer gets the envelope that all our errors have, and a line in the log.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -74,6 +74,22 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Enveloping<S> {
             }
         }
         Poll::Ready(Ok(buffer.len()))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffers: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        // A bare error is a head and nothing else, so it comes as one piece.
+        match buffers {
+            [only] => self.poll_write(context, only),
+            _ => Pin::new(&mut self.stream).poll_write_vectored(context, buffers),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

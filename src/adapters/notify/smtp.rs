@@ -1,6 +1,7 @@
 //! Notices as mails.
 
 use std::error::Error;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -13,7 +14,8 @@ use lettre::transport::smtp::client::{AsyncSmtpConnection, TlsParameters};
 use lettre::transport::smtp::commands::{Data, Mail as MailFrom, Rcpt};
 use lettre::transport::smtp::extension::{ClientId, Extension, MailBodyParameter, MailParameter};
 use secrecy::{ExposeSecret, SecretString};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::domain::NoticeKind;
@@ -68,6 +70,10 @@ pub struct SmtpNotifier {
     tls: Option<TlsParameters>,
     hello: ClientId,
     clock: Arc<dyn Clock>,
+    /// How many name look-ups may be under way. Each has a thread, also after nobody waits for it any more.
+    lookups: Arc<Semaphore>,
+    /// How many connections may be saying good-bye.
+    farewells: Arc<Semaphore>,
 }
 
 type Cause = Box<dyn Error + Send + Sync>;
@@ -104,6 +110,8 @@ impl SmtpNotifier {
             tls,
             hello: ClientId::default(),
             clock,
+            lookups: Arc::new(Semaphore::new(4)),
+            farewells: Arc::new(Semaphore::new(32)),
         })
     }
 
@@ -118,6 +126,7 @@ impl SmtpNotifier {
             .date(SystemTime::UNIX_EPOCH + Duration::from_millis(now))
             .message_id(Some(id(notice.id)))
             .header(AutoSubmitted)
+            .header(header::MIME_VERSION_1_0)
             .header(header::ContentType::TEXT_PLAIN);
         if let NoticeKind::Resumed {
             late: Some(late), ..
@@ -128,38 +137,35 @@ impl SmtpNotifier {
         Ok(mail.body(notice.body(&message.events))?.formatted())
     }
 
+    /// The server's addresses. The look-up goes on when the caller no longer waits, and keeps its place.
+    async fn look_up(&self) -> Result<Vec<SocketAddr>, Cause> {
+        let place = Arc::clone(&self.lookups).acquire_owned().await?;
+        let (host, port) = (self.host.clone(), self.port);
+        let lookup = tokio::spawn(async move {
+            let addresses = lookup_host((host.as_str(), port)).await;
+            drop(place);
+            addresses.map(Iterator::collect)
+        });
+        Ok(lookup.await??)
+    }
+
     async fn connect(&self) -> Result<AsyncSmtpConnection, Cause> {
-        let connection = async {
-            if self.encryption == Encryption::Tls {
-                let server = (self.host.as_str(), self.port);
-                let tls = self.tls.clone();
-                return Ok(AsyncSmtpConnection::connect_tokio1(
-                    server,
-                    None,
-                    &self.hello,
-                    tls,
-                    None,
-                )
-                .await?);
-            }
-            let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
-            // A mail is written in small pieces, each of which would wait for the one before it to be
-            // acknowledged.
-            stream.set_nodelay(true)?;
-            let mut connection =
-                AsyncSmtpConnection::connect_with_transport(Box::new(stream), &self.hello).await?;
-            if let Some(tls) = &self.tls {
-                connection.starttls(tls.clone(), &self.hello).await?;
-            }
-            Ok::<_, Cause>(connection)
-        };
-        let mut connection = timeout(Self::CONNECT, connection)
-            .await
-            .map_err(|_| format!("{}:{} did not answer in time", self.host, self.port))??;
-        if let Some(credentials) = &self.credentials {
-            connection
-                .auth(&[Mechanism::Plain, Mechanism::Login], credentials)
-                .await?;
+        let server = self.look_up().await?;
+        let server = server.as_slice();
+        if self.encryption == Encryption::Tls {
+            let tls = self.tls.clone();
+            let connection =
+                AsyncSmtpConnection::connect_tokio1(server, None, &self.hello, tls, None);
+            return Ok(connection.await?);
+        }
+        let stream = TcpStream::connect(server).await?;
+        // A mail is written in small pieces, each of which would wait for the one before it to be
+        // acknowledged.
+        stream.set_nodelay(true)?;
+        let mut connection =
+            AsyncSmtpConnection::connect_with_transport(Box::new(stream), &self.hello).await?;
+        if let Some(tls) = &self.tls {
+            connection.starttls(tls.clone(), &self.hello).await?;
         }
         Ok(connection)
     }
@@ -167,11 +173,21 @@ impl SmtpNotifier {
     /// The dialogue. What goes wrong before the server has heard of the recipient says nothing about the
     /// recipient, so it can be tried again, whatever the server says.
     async fn hand_over(&self, to: Address, mail: &[u8]) -> Result<(), NotifyError> {
-        let mut connection = self.connect().await.map_err(NotifyError::TryAgain)?;
-        let server = connection.server_info();
+        let connection = timeout(Self::CONNECT, self.connect()).await;
+        let connection = connection.unwrap_or_else(|_| Err("no answer in time".into()));
+        let mut connection = connection.map_err(|cause| self.try_again("connecting", cause))?;
+        if let Some(credentials) = &self.credentials {
+            let login = connection.auth(&[Mechanism::Plain, Mechanism::Login], credentials);
+            login
+                .await
+                .map_err(|cause| self.try_again("logging in", cause))?;
+        }
         let mut parameters = Vec::new();
         if !to.to_string().is_ascii() {
-            if !server.supports_feature(Extension::SmtpUtfEight) {
+            if !connection
+                .server_info()
+                .supports_feature(Extension::SmtpUtfEight)
+            {
                 let reason = "the mail server does not take addresses with such letters";
                 return Err(NotifyError::Refused(reason.into()));
             }
@@ -181,28 +197,64 @@ impl SmtpNotifier {
             parameters.push(MailParameter::Body(MailBodyParameter::EightBitMime));
         }
         let from = MailFrom::new(Some(self.sender.email.clone()), parameters);
+        let from = connection.command(from).await;
+        from.map_err(|cause| self.try_again("naming the sender", cause))?;
+        let about = |stage| move |cause| self.about_recipient(stage, cause);
+        let recipient = connection.command(Rcpt::new(to, Vec::new())).await;
+        recipient.map_err(about("naming the recipient"))?;
         connection
-            .command(from)
+            .command(Data)
             .await
-            .map_err(|error| NotifyError::TryAgain(error.into()))?;
+            .map_err(about("beginning the mail"))?;
         connection
-            .command(Rcpt::new(to, Vec::new()))
+            .message(mail)
             .await
-            .map_err(about_recipient)?;
-        connection.command(Data).await.map_err(about_recipient)?;
-        connection.message(mail).await.map_err(about_recipient)?;
+            .map_err(about("handing over the mail"))?;
         // The mail is theirs now. How they say good-bye changes nothing, and nobody waits for it.
-        tokio::spawn(async move { timeout(Self::FAREWELL, connection.quit()).await });
+        if let Ok(place) = Arc::clone(&self.farewells).try_acquire_owned() {
+            tokio::spawn(async move {
+                let _ = timeout(Self::FAREWELL, connection.quit()).await;
+                drop(place);
+            });
+        }
         Ok(())
+    }
+
+    fn about_recipient(
+        &self,
+        stage: &'static str,
+        cause: lettre::transport::smtp::Error,
+    ) -> NotifyError {
+        if cause.is_permanent() {
+            NotifyError::Refused(Box::new(self.failure(stage, cause)))
+        } else {
+            self.try_again(stage, cause)
+        }
+    }
+
+    fn try_again(&self, stage: &'static str, cause: impl Into<Cause>) -> NotifyError {
+        NotifyError::TryAgain(Box::new(self.failure(stage, cause)))
+    }
+
+    fn failure(&self, stage: &'static str, cause: impl Into<Cause>) -> Failure {
+        Failure {
+            host: self.host.clone(),
+            port: self.port,
+            stage,
+            cause: cause.into(),
+        }
     }
 }
 
-fn about_recipient(error: lettre::transport::smtp::Error) -> NotifyError {
-    if error.is_permanent() {
-        NotifyError::Refused(error.into())
-    } else {
-        NotifyError::TryAgain(error.into())
-    }
+/// Where in the dialogue with which server something went wrong.
+#[derive(Debug, thiserror::Error)]
+#[error("{stage} at {host}:{port} failed")]
+struct Failure {
+    host: String,
+    port: u16,
+    stage: &'static str,
+    #[source]
+    cause: Cause,
 }
 
 #[async_trait]
@@ -217,7 +269,7 @@ impl Notifier for SmtpNotifier {
             .map_err(NotifyError::Refused)?;
         timeout(Self::DIALOGUE, self.hand_over(to, &mail))
             .await
-            .unwrap_or_else(|_| Err(NotifyError::TryAgain("the mail server hangs".into())))
+            .unwrap_or_else(|_| Err(self.try_again("the dialogue", "it took too long")))
     }
 }
 

@@ -36,7 +36,7 @@ pub struct Guard {
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
     /// The log file cannot be opened for writing.
-    #[error("{}: the log file cannot be written: {reason}", path.display())]
+    #[error("[logging] file: cannot write {}: {reason}", path.display())]
     File {
         /// The log file.
         path: PathBuf,
@@ -125,7 +125,7 @@ mod tests {
         };
         let error = init(&config).unwrap_err();
         let line = format!(
-            "{}: the log file cannot be written: No such file or directory (os error 2)",
+            "[logging] file: cannot write {}: No such file or directory (os error 2)",
             path.display()
         );
         assert_eq!(error.to_string(), line);

@@ -37,6 +37,8 @@ pub struct SqliteStore {
     writer: Writer,
     thread: Mutex<Option<JoinHandle<()>>>,
     readers: Arc<Readers>,
+    /// For the questions that the loops ask: they must not wait behind people's.
+    loop_readers: Arc<Readers>,
 }
 
 impl SqliteStore {
@@ -57,9 +59,7 @@ impl SqliteStore {
             )
             .map_err(|error| OpenError::Database(path.to_owned(), error))?;
         let mut sweep = Sweep { policy, pending: 0 };
-        let (writer, thread) = Writer::start(connection, move |connection, jobs| {
-            // Nobody else opens the database before the writer has ended: it holds the lock until then.
-            let _held = &lock;
+        let (writer, thread) = Writer::start(connection, lock, move |connection, jobs| {
             sweep.after_commit(connection, jobs);
         })
         .map_err(|error| OpenError::File(path.to_owned(), error))?;
@@ -67,7 +67,8 @@ impl SqliteStore {
             policy,
             writer,
             thread: Mutex::new(Some(thread)),
-            readers: Arc::new(Readers::new(path.to_owned())),
+            readers: Arc::new(Readers::new(path.to_owned(), 4)),
+            loop_readers: Arc::new(Readers::new(path.to_owned(), 2)),
         })
     }
 }
@@ -81,13 +82,12 @@ struct Readers {
 }
 
 impl Readers {
-    const MAX: usize = 4;
-
-    fn new(path: PathBuf) -> Self {
+    /// At most `most` connections to the database at `path`.
+    fn new(path: PathBuf, most: usize) -> Self {
         Self {
             path,
             idle: Mutex::default(),
-            permits: Arc::new(Semaphore::new(Self::MAX)),
+            permits: Arc::new(Semaphore::new(most)),
         }
     }
 
@@ -174,6 +174,8 @@ impl WatcherStore for SqliteStore {
                     Ok(change) => change,
                     Err(refusal) => return Ok(Err(refusal.into())),
                 };
+                // Before anything is written, so that an event that cannot be read spoils nothing.
+                let mut history = read_history(connection, &stored, policy, detail)?;
                 let stored = match keep(connection, stored, &change) {
                     Err(error) if is_taken(&error, "watchers.slug") => {
                         return Ok(Err(TransactError::SlugTaken));
@@ -183,7 +185,10 @@ impl WatcherStore for SqliteStore {
                 for notice in &change.notices {
                     owe(connection, stored.row, notice, now)?;
                 }
-                let history = read_history(connection, &stored, policy, detail)?;
+                if let (Detail::Full, Some(event)) = (detail, &change.event) {
+                    history.insert(0, event.clone());
+                    policy.prune(&mut history);
+                }
                 Ok(Ok(Transacted {
                     before,
                     change,
@@ -330,6 +335,7 @@ impl WatcherStore for SqliteStore {
 
     async fn close(&self) {
         self.readers.close();
+        self.loop_readers.close();
         self.writer.close().await;
         let thread = self
             .thread
@@ -345,7 +351,7 @@ impl WatcherStore for SqliteStore {
 
 impl SqliteStore {
     async fn first(&self, sql: &'static str) -> Result<Option<Timestamp>, StoreError> {
-        let first = self.readers.run(move |connection| {
+        let first = self.loop_readers.run(move |connection| {
             connection
                 .prepare_cached(sql)?
                 .query_row([], |row| row.get::<_, Option<i64>>(0))
@@ -433,6 +439,7 @@ fn overdue(
 ) -> rusqlite::Result<Vec<WatcherId>> {
     let mut found = Vec::new();
     let mut triggered_since = Vec::new();
+    let mut unreadable = Vec::new();
     {
         let mut statement = connection.prepare_cached(
             "SELECT row, id, deadline FROM watchers WHERE wake < ?1 ORDER BY wake LIMIT ?2",
@@ -444,7 +451,13 @@ fn overdue(
             let deadline: i64 = row.get(2)?;
             if deadline < now.millis() {
                 let id: String = row.get(1)?;
-                found.extend(WatcherId::parse(&id).ok());
+                match WatcherId::parse(&id) {
+                    Ok(id) => found.push(id),
+                    Err(error) => {
+                        tracing::error!(id, %error, "a watcher in the database cannot be watched");
+                        unreadable.push(row.get::<_, i64>(0)?);
+                    }
+                }
             } else {
                 triggered_since.push((row.get::<_, i64>(0)?, deadline));
             }
@@ -452,8 +465,11 @@ fn overdue(
     }
     let mut statement =
         connection.prepare_cached("UPDATE watchers SET wake = ?2 WHERE row = ?1")?;
-    for watcher in triggered_since {
-        statement.execute(watcher)?;
+    for (watcher, deadline) in triggered_since {
+        statement.execute((watcher, Some(deadline)))?;
+    }
+    for watcher in unreadable {
+        statement.execute((watcher, None::<i64>))?;
     }
     Ok(found)
 }
@@ -484,7 +500,7 @@ fn claim(
     for claim in &claims {
         statement.execute((claim.key.number, lease_end.millis(), claim.key.token))?;
     }
-    // One that cannot be read must not stand in the way of all others.
+    // One that cannot be read must not stand in the way of any other.
     for (number, error) in unreadable {
         tracing::error!(
             number,
@@ -494,6 +510,10 @@ fn claim(
         connection
             .prepare_cached("UPDATE deliveries SET due = NULL, refused = ?2 WHERE row = ?1")?
             .execute((number, error))?;
+        let (watcher, recipient): (i64, String) = connection
+            .prepare_cached("SELECT watcher, recipient FROM deliveries WHERE row = ?1")?
+            .query_row([number], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        make_next_due(connection, watcher, &recipient, now)?;
     }
     Ok(claims)
 }
@@ -574,13 +594,24 @@ fn settle(
             .prepare_cached("DELETE FROM deliveries WHERE row = ?1")?
             .execute([claim.number])?,
     };
+    make_next_due(connection, watcher, &recipient, now)?;
+    Ok(true)
+}
+
+/// Lets the next delivery of a watcher to a recipient be made, now that those before it are out of the way.
+fn make_next_due(
+    connection: &Connection,
+    watcher: i64,
+    recipient: &str,
+    now: Timestamp,
+) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
             "UPDATE deliveries SET due = ?3 WHERE row = (SELECT row FROM deliveries \
              WHERE watcher = ?1 AND recipient = ?2 AND refused IS NULL ORDER BY row LIMIT 1)",
         )?
-        .execute((watcher, &recipient, now.millis()))?;
-    Ok(true)
+        .execute((watcher, recipient, now.millis()))?;
+    Ok(())
 }
 
 /// Takes away the events that nobody will read again, a little after some commits, round and round.

@@ -41,13 +41,23 @@ pub enum OpenError {
     Database(PathBuf, #[source] rusqlite::Error),
 }
 
-/// Takes the database at `path` for this process, for as long as the returned file is open.
+/// Takes the database at `path` for this process, for as long as the returned file is open; makes the file
+/// if there is none.
+///
+/// The lock is on the file itself, by whatever name it is reached. It is of another kind than `SQLite`'s
+/// own, which last from one statement to the next and do not disturb it. This file has to be closed last,
+/// since closing any takes `SQLite`'s locks away.
 pub(super) fn lock(path: &Path) -> Result<File, OpenError> {
-    let mut lock_path = path.as_os_str().to_owned();
-    lock_path.push(".lock");
-    let lock_path = PathBuf::from(lock_path);
-    let refused = |error| OpenError::File(lock_path.clone(), error);
-    let file = private_file(&lock_path).map_err(refused)?;
+    let refused = |error| OpenError::File(path.to_owned(), error);
+    // The files beside it get the permissions of this one. It holds addresses and trigger URLs.
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(refused)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse(path.to_owned())),
@@ -57,16 +67,16 @@ pub(super) fn lock(path: &Path) -> Result<File, OpenError> {
 
 /// Opens the one connection that writes, and brings the schema up to date.
 pub(super) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
-    // SQLite gives its other files the permissions of this one. It holds addresses and trigger URLs.
-    private_file(path).map_err(|error| OpenError::File(path.to_owned(), error))?;
     let database = |error| OpenError::Database(path.to_owned(), error);
     let connection = Connection::open_with_flags(
         path,
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )
     .map_err(database)?;
+    // Nothing is written to a file that is not ours, not even how its journal is kept.
+    let version = version(&connection, path)?;
     configure(&connection).map_err(database)?;
-    migrate(connection, path)
+    migrate(connection, path, version)
 }
 
 /// Opens a connection that only reads.
@@ -78,16 +88,6 @@ pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     connection.busy_timeout(Duration::from_secs(5))?;
     connection.pragma_update(None, "query_only", true)?;
     Ok(connection)
-}
-
-fn private_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
 }
 
 fn configure(connection: &Connection) -> rusqlite::Result<()> {
@@ -102,28 +102,35 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn migrate(mut connection: Connection, path: &Path) -> Result<Connection, OpenError> {
+/// Which schema the database has: 0 if it is new.
+fn version(connection: &Connection, path: &Path) -> Result<usize, OpenError> {
     let database = |error| OpenError::Database(path.to_owned(), error);
-    let application: i32 = pragma(&connection, "application_id").map_err(database)?;
-    let found: i64 = pragma(&connection, "user_version").map_err(database)?;
+    let application: i32 = pragma(connection, "application_id").map_err(database)?;
+    let found: i64 = pragma(connection, "user_version").map_err(database)?;
     let tables: i64 = connection
         .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
         .map_err(database)?;
-    let empty = application == 0 && found == 0 && tables == 0;
-    if !empty && application != APPLICATION_ID {
+    let is_new = application == 0 && found == 0 && tables == 0;
+    if !is_new && application != APPLICATION_ID {
         return Err(OpenError::Foreign(path.to_owned()));
     }
-    let done = match usize::try_from(found) {
-        Ok(done) if done <= MIGRATIONS.len() => done,
-        _ => {
-            return Err(OpenError::Newer {
-                path: path.to_owned(),
-                found,
-                known: MIGRATIONS.len(),
-            });
-        }
-    };
-    for (step, sql) in MIGRATIONS.iter().enumerate().skip(done) {
+    match usize::try_from(found) {
+        Ok(version) if version <= MIGRATIONS.len() => Ok(version),
+        _ => Err(OpenError::Newer {
+            path: path.to_owned(),
+            found,
+            known: MIGRATIONS.len(),
+        }),
+    }
+}
+
+fn migrate(
+    mut connection: Connection,
+    path: &Path,
+    version: usize,
+) -> Result<Connection, OpenError> {
+    let database = |error| OpenError::Database(path.to_owned(), error);
+    for (step, sql) in MIGRATIONS.iter().enumerate().skip(version) {
         let transaction = connection.transaction().map_err(database)?;
         transaction
             .execute_batch(sql)

@@ -4,6 +4,7 @@
 //! transaction, commits, and only then answers anybody. So nothing is acknowledged before it is on disk, and
 //! the more callers there are, the less each of them pays for the disk.
 
+use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -100,15 +101,20 @@ fn corrupt(error: &rusqlite::Error) -> StoreError {
 }
 
 impl Writer {
-    /// Starts the thread. It calls `after_commit` after each commit, with the number of jobs that shared it.
+    /// Starts the thread, which keeps `lock` until it has closed the connection. It calls `after_commit` after each commit, with the number of jobs that shared it.
     pub(super) fn start(
         connection: Connection,
+        lock: File,
         after_commit: impl FnMut(&Connection, usize) + Send + 'static,
     ) -> std::io::Result<(Self, std::thread::JoinHandle<()>)> {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let thread = std::thread::Builder::new()
             .name("sqlite-writer".to_owned())
-            .spawn(move || run(&connection, receiver, after_commit))?;
+            .spawn(move || {
+                run(&connection, receiver, after_commit);
+                drop(connection);
+                drop(lock);
+            })?;
         Ok((Self(sender), thread))
     }
 
