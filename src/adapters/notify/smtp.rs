@@ -122,7 +122,8 @@ impl SmtpNotifier {
         let mut mail = Mail::builder()
             .from(self.sender.clone())
             .to(Mailbox::new(None, to))
-            .subject(notice.subject())
+            // What looks like an encoded word is not to be decoded.
+            .subject(notice.subject().replace("=?", "= ?"))
             .date(SystemTime::UNIX_EPOCH + Duration::from_millis(now))
             .message_id(Some(id(notice.id)))
             .header(AutoSubmitted)
