@@ -38,6 +38,8 @@ pub struct DeliveryLoop {
     pub metrics: Arc<Metrics>,
     /// How it says that it is alive.
     pub pulse: Arc<Pulse>,
+    /// How often it looks although nobody rings: for a store that others share, who ring elsewhere.
+    pub poll: Option<Duration>,
 }
 
 impl DeliveryLoop {
@@ -70,7 +72,8 @@ impl DeliveryLoop {
                 Ok(next) => {
                     trouble.is_over();
                     pulse.waiting();
-                    next
+                    let poll = this.poll.map(|poll| this.clock.now().after(poll));
+                    next.into_iter().chain(poll).min()
                 }
                 Err(error) => {
                     trouble.is_on(&error);

@@ -15,7 +15,7 @@ use crate::ports::{Clock, StoreError, WatcherStore};
 /// The loop that makes watchers late at their deadlines.
 ///
 /// It sleeps until the next deadline that the store knows, or until somebody rings because there is an
-/// earlier one; while nothing is due it does nothing.
+/// earlier one; while nothing is due it does nothing, unless the store is shared.
 pub struct Scheduler {
     /// The use cases, one of which makes a watcher late.
     pub watch: Arc<NightsWatch>,
@@ -27,6 +27,8 @@ pub struct Scheduler {
     pub bells: Arc<Bells>,
     /// How it says that it is alive.
     pub pulse: Arc<Pulse>,
+    /// How often it looks although nobody rings: for a store that others share, who ring elsewhere.
+    pub poll: Option<Duration>,
 }
 
 impl Scheduler {
@@ -46,7 +48,9 @@ impl Scheduler {
                     trouble.is_over();
                     pulse.waiting();
                     // The instant of the deadline itself is still on time.
-                    next.map(Timestamp::next)
+                    let next = next.map(Timestamp::next);
+                    let poll = self.poll.map(|poll| self.clock.now().after(poll));
+                    next.into_iter().chain(poll).min()
                 }
                 Err(error) => {
                     trouble.is_on(&error);

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -18,6 +19,7 @@ use crate::adapters::clock::SystemClock;
 use crate::adapters::http::{self, Site};
 use crate::adapters::notify::log::LogNotifier;
 use crate::adapters::notify::smtp::{Encryption, InvalidSettings, SmtpNotifier, SmtpSettings};
+use crate::adapters::storage::mongodb::{MongoSettings, MongoStore, OpenError as MongoError};
 use crate::adapters::storage::sqlite::{OpenError, SqliteStore};
 use crate::ports::{Clock, Notifier, WatcherStore};
 
@@ -29,9 +31,9 @@ pub enum StartError {
     /// The SQLite database cannot be used.
     #[error("[sqlite] path")]
     Sqlite(#[source] OpenError),
-    /// There is no such storage in this release.
-    #[error("[mongodb]: this release stores in SQLite only; take the section out")]
-    MongoDb,
+    /// The MongoDB database cannot be used.
+    #[error("[mongodb]")]
+    MongoDb(#[source] MongoError),
     /// No mail could ever be sent.
     #[error("[email]")]
     Email(#[source] InvalidSettings),
@@ -61,7 +63,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let notifier = open_notifier(config.email.as_ref(), &clock)?;
     let connections = share_of_descriptors();
     let listener = listen(&config.wsgi).await?;
-    let store = open_store(&config)?;
+    let (store, poll) = open_store(&config).await?;
 
     let bells = Arc::new(Bells::default());
     let metrics = Arc::new(Metrics::default());
@@ -78,6 +80,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
         clock: Arc::clone(&clock),
         bells: Arc::clone(&bells),
         pulse: Arc::clone(&health.scheduler),
+        poll,
     };
     let delivery = DeliveryLoop {
         store: Arc::clone(&store),
@@ -86,6 +89,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
         bells,
         metrics: Arc::clone(&metrics),
         pulse: Arc::clone(&health.delivery),
+        poll,
     };
     if config.wsgi.auth_key.is_none() {
         tracing::warn!("[wsgi] auth_key is not set: whoever reaches the port can change watchers");
@@ -130,15 +134,32 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     Ok(())
 }
 
-fn open_store(config: &Config) -> Result<Arc<dyn WatcherStore>, StartError> {
+/// The store, and how often the loops have to look at it if others may change it.
+async fn open_store(
+    config: &Config,
+) -> Result<(Arc<dyn WatcherStore>, Option<Duration>), StartError> {
+    const POLL: Duration = Duration::from_secs(1);
+    let policy = config.history.policy;
     match &config.storage {
         Storage::Sqlite { path } => {
-            let store =
-                SqliteStore::open(path, config.history.policy).map_err(StartError::Sqlite)?;
+            let store = SqliteStore::open(path, policy).map_err(StartError::Sqlite)?;
             tracing::info!(path = %absolute(path).display(), "storing in SQLite");
-            Ok(Arc::new(store))
+            Ok((Arc::new(store), None))
         }
-        Storage::MongoDb(_) => Err(StartError::MongoDb),
+        Storage::MongoDb(settings) => {
+            let settings = MongoSettings {
+                hosts: settings.hosts.clone(),
+                database: settings.database.clone(),
+                username: settings.username.clone(),
+                password: settings.password.clone(),
+                replica_set: settings.replica_set.clone(),
+                options: settings.options.clone(),
+            };
+            let store = MongoStore::open(&settings, policy).await;
+            let store = store.map_err(StartError::MongoDb)?;
+            tracing::info!("storing in MongoDB");
+            Ok((Arc::new(store), Some(POLL)))
+        }
     }
 }
 

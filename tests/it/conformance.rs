@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use nights_watch::adapters::storage::memory::MemoryStore;
+use nights_watch::adapters::storage::mongodb::MongoStore;
 use nights_watch::adapters::storage::sqlite::SqliteStore;
 use nights_watch::domain::{
     Action, Comment, Description, Draft, Event, Filter, HistoryPolicy, Name, Periodicity,
@@ -28,6 +29,8 @@ use nights_watch::ports::{
     Claim, Detail, InsertError, Key, Outcome, Record, TransactError, Transacted, WatcherStore,
 };
 use tokio::sync::Barrier;
+
+use crate::mongodb_server::MongoServer;
 
 /// A store, and what has to stay alive for as long as it is used.
 pub(crate) struct Opened {
@@ -50,6 +53,7 @@ macro_rules! stores {
 stores! {
     memory: open_memory,
     sqlite: open_sqlite,
+    mongodb: open_mongodb,
 }
 
 /// The cases. Some want a store that keeps at most so many events of a watcher.
@@ -183,6 +187,15 @@ async fn open_sqlite(policy: HistoryPolicy) -> Opened {
     Opened {
         store: Arc::new(store.expect("a store")),
         _kept: Box::new(folder),
+    }
+}
+
+async fn open_mongodb(policy: HistoryPolicy) -> Opened {
+    let database = MongoServer::shared().await.database();
+    let store = MongoStore::open(&database.settings(), policy).await;
+    Opened {
+        store: Arc::new(store.expect("a store")),
+        _kept: Box::new(()),
     }
 }
 

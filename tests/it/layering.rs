@@ -316,6 +316,8 @@ fn paths_in(tokens: &[String], mut module: Vec<String>) -> Vec<Named> {
                 depth = depth.saturating_sub(1);
                 at += 1;
             }
+            // A module of ours may be called like a crate: its declaration names no crate.
+            "mod" if tokens.get(at + 2).is_some_and(|token| token == ";") => at += 3,
             // How far something is visible names nothing.
             "pub" if tokens.get(at + 1).is_some_and(|token| token == "(") => {
                 let closing = tokens[at..].iter().position(|token| token == ")");
@@ -556,6 +558,7 @@ fn what_only_looks_like_a_violation_is_let_be() {
         "pub(crate) fn f(&self) { self.app() } pub(in crate::app) struct S;",
         "use std::{fmt, time::Duration}; use chrono::{DateTime, Utc};",
         "let asynchronous = instant * tokio_like;",
+        "pub mod tokio;",
     ] {
         check_caught("domain/watcher.rs", text, &[]);
     }

@@ -3,6 +3,7 @@
 mod layering;
 
 mod conformance;
+mod mongodb;
 mod sqlite;
 
 mod http;
@@ -13,5 +14,6 @@ mod support;
 mod binary;
 mod program;
 
+mod mongodb_server;
 mod python;
 mod smtp_server;

@@ -50,6 +50,8 @@ pub(crate) struct House {
     metrics: Arc<Metrics>,
     health: Arc<Health>,
     watch: Arc<NightsWatch>,
+    /// How often the loops look although nobody rings.
+    pub(crate) poll: Option<Duration>,
 }
 
 /// A loop of a house that runs until it is stopped.
@@ -121,6 +123,7 @@ impl House {
             metrics,
             health,
             watch,
+            poll: None,
         }
     }
 
@@ -132,6 +135,7 @@ impl House {
             clock: self.clock.clone(),
             bells: Arc::clone(&self.bells),
             pulse: Arc::clone(&self.health.scheduler),
+            poll: self.poll,
         };
         let stop = CancellationToken::new();
         let task = tokio::spawn(scheduler.run(stop.clone()));
@@ -156,6 +160,7 @@ impl House {
             bells: Arc::clone(&self.bells),
             metrics: Arc::clone(&self.metrics),
             pulse: Arc::clone(&self.health.delivery),
+            poll: self.poll,
         };
         let stop = CancellationToken::new();
         let task = tokio::spawn(delivery.run(stop.clone()));

@@ -1,4 +1,5 @@
 //! Storage engines.
 
 pub mod memory;
+pub mod mongodb;
 pub mod sqlite;

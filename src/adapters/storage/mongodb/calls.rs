@@ -1,0 +1,229 @@
+//! Calls of the driver: how long they may take, which are made again, and what their errors mean.
+
+use std::error::Error;
+use std::fmt;
+use std::time::Duration;
+
+use mongodb::error::{ErrorKind, WriteFailure};
+use rand::RngExt;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::ports::StoreError;
+
+/// How long one call of the driver may take. It has no limit of its own once it has sent a command.
+pub(super) const CALL: Duration = Duration::from_secs(3);
+/// How long one call of the port may take, with all attempts.
+pub(super) const TOTAL: Duration = Duration::from_secs(6);
+
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+/// Why a call of the driver failed.
+#[derive(Debug)]
+pub(super) enum Failure {
+    Driver(mongodb::error::Error),
+    /// It took too long, and may have taken effect or still take it.
+    Silence,
+}
+
+impl From<mongodb::error::Error> for Failure {
+    fn from(error: mongodb::error::Error) -> Self {
+        Self::Driver(error)
+    }
+}
+
+impl Failure {
+    pub(super) fn is_duplicate_key(&self) -> bool {
+        self.has_code(&[11_000, 11_001])
+    }
+
+    /// A document would have become larger than 16 MiB.
+    pub(super) fn is_too_large(&self) -> bool {
+        self.has_code(&[10_334, 17_419, 17_420])
+    }
+
+    pub(super) fn has_code(&self, codes: &[i32]) -> bool {
+        self.code().is_some_and(|code| codes.contains(&code))
+    }
+
+    fn code(&self) -> Option<i32> {
+        match self.kind()? {
+            ErrorKind::Command(error) => Some(error.code),
+            ErrorKind::Write(WriteFailure::WriteError(error)) => Some(error.code),
+            ErrorKind::Write(WriteFailure::WriteConcernError(error)) => Some(error.code),
+            _ => None,
+        }
+    }
+
+    fn kind(&self) -> Option<&ErrorKind> {
+        match self {
+            Self::Driver(error) => Some(&error.kind),
+            Self::Silence => None,
+        }
+    }
+
+    /// Whether the command may have reached the server.
+    fn was_sent(&self) -> bool {
+        !matches!(
+            self.kind(),
+            Some(
+                ErrorKind::ServerSelection { .. }
+                    | ErrorKind::Authentication { .. }
+                    | ErrorKind::InvalidArgument { .. }
+                    | ErrorKind::Shutdown
+            )
+        )
+    }
+
+    /// Whether another attempt may fare better: the connection was lost, or the server is no primary now.
+    fn may_pass(&self) -> bool {
+        const PASSING: [i32; 18] = [
+            6, 7, 50, 64, 79, 89, 91, 134, 189, 202, 262, 9_001, 10_058, 10_107, 11_600, 11_602,
+            13_435, 13_436,
+        ];
+        match self.kind() {
+            None
+            | Some(
+                ErrorKind::Io(_)
+                | ErrorKind::ConnectionPoolCleared { .. }
+                | ErrorKind::Write(WriteFailure::WriteConcernError(_)),
+            ) => true,
+            // The driver has waited for a server already.
+            Some(ErrorKind::ServerSelection { .. }) => false,
+            Some(_) => self.has_code(&PASSING),
+        }
+    }
+}
+
+/// What the port's callers see of a failure: what happened, without the driver's inner details.
+impl From<Failure> for StoreError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Driver(error) => Self::unavailable(*error.kind),
+            Failure::Silence => Self::unavailable("the server does not answer"),
+        }
+    }
+}
+
+/// A change that may have happened although it failed.
+#[derive(Debug)]
+struct OutcomeUnknown(Box<dyn Error + Send + Sync>);
+
+impl fmt::Display for OutcomeUnknown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the outcome is unknown")
+    }
+}
+
+impl Error for OutcomeUnknown {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.0)
+    }
+}
+
+pub(super) fn outcome_unknown(cause: impl Into<Box<dyn Error + Send + Sync>>) -> StoreError {
+    StoreError::unavailable(OutcomeUnknown(cause.into()))
+}
+
+/// How much longer one call of the port may take.
+pub(super) struct Patience {
+    until: Instant,
+    pause: Duration,
+    /// A change was sent, and whether it was made is not known.
+    sent: bool,
+}
+
+impl Patience {
+    pub(super) fn new() -> Self {
+        Self::of(TOTAL)
+    }
+
+    pub(super) fn of(total: Duration) -> Self {
+        Self {
+            until: Instant::now() + total,
+            pause: FIRST_PAUSE,
+            sent: false,
+        }
+    }
+
+    /// Makes one call of the driver. It goes on if this is dropped: a connection whose answer nobody waits for
+    /// would have to be closed.
+    pub(super) async fn call<T: Send + 'static>(
+        &self,
+        call: impl Future<Output = mongodb::error::Result<T>> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let until = self.until.min(Instant::now() + CALL);
+        match tokio::spawn(timeout_at(until, call)).await {
+            Ok(Ok(answer)) => answer.map_err(Failure::from),
+            Ok(Err(_)) | Err(_) => Err(Failure::Silence),
+        }
+    }
+
+    /// Makes a call that can be made again at will, until it succeeds or cannot.
+    pub(super) async fn insist<T, F>(
+        &mut self,
+        mut call: impl FnMut() -> F,
+    ) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Future<Output = mongodb::error::Result<T>> + Send + 'static,
+    {
+        loop {
+            match self.call(call()).await {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => self.another(failure).await?,
+            }
+        }
+    }
+
+    /// After a change failed. Returns whether it may have been made, when it is time to look.
+    pub(super) async fn after_sending(&mut self, failure: Failure) -> Result<bool, StoreError> {
+        let was_sent = failure.was_sent();
+        self.sent |= was_sent;
+        self.another(failure).await?;
+        Ok(was_sent)
+    }
+
+    /// After a failure: returns when it is time for another attempt, or fails if there is to be none.
+    async fn another(&mut self, failure: Failure) -> Result<(), StoreError> {
+        if failure.may_pass() && self.pause().await {
+            return Ok(());
+        }
+        let error = StoreError::from(failure);
+        Err(match error {
+            StoreError::Unavailable(cause) if self.sent => outcome_unknown(cause),
+            error => error,
+        })
+    }
+
+    /// After somebody else had changed a document first.
+    pub(super) async fn after_losing(&mut self) -> Result<(), StoreError> {
+        if self.pause().await {
+            return Ok(());
+        }
+        let cause = "others change the same watcher all the time";
+        Err(if self.sent {
+            outcome_unknown(cause)
+        } else {
+            StoreError::unavailable(cause)
+        })
+    }
+
+    /// Waits a little longer each time, and by chance, so that those who met do not meet again.
+    async fn pause(&mut self) -> bool {
+        let pause = self.pause.mul_f64(rand::rng().random_range(0.1..1.0));
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        let in_time = Instant::now() + pause < self.until;
+        if in_time {
+            sleep(pause).await;
+        }
+        in_time
+    }
+
+    /// Waits for `future`, and fails if that takes too long.
+    pub(super) async fn wait<T>(&self, future: impl Future<Output = T>) -> Result<T, StoreError> {
+        timeout_at(self.until, future)
+            .await
+            .map_err(|_| Failure::Silence.into())
+    }
+}

@@ -1,0 +1,640 @@
+//! Between documents and the domain.
+//!
+//! The fields of a watcher's document are those of the reference program; what that one does not know stands
+//! in the sub-document `nw`:
+//!
+//! | field | what |
+//! | --- | --- |
+//! | `rev` | the revision: how often the document was changed by us |
+//! | `ops` | what tells the changes apart that made the newest revisions, newest last |
+//! | `late` | the identity of the notice that said it is late |
+//! | `numbered` | the last number that was given to a notice or a delivery |
+//! | `notices` | the notices that are owed, by `n` and their number |
+//! | `owed` | the deliveries that are owed, in the order of their notices |
+//! | `due` | the earliest `due` among these |
+//! | `refused` | deliveries that were refused for good, one a recipient |
+
+use std::collections::HashSet;
+
+use mongodb::bson::{
+    Array, Bson, DateTime, Document, deserialize_from_document, doc, serialize_to_document,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{
+    Description, Event, HistoryPolicy, Name, Notice, NoticeId, NoticeKind, Periodicity, Recipient,
+    Slug, State, Timestamp, Watcher, WatcherId,
+};
+use crate::ports::StoreError;
+
+/// How many changes a document remembers.
+pub(super) const REMEMBERED: usize = 32;
+/// How many notices a watcher may owe before those in the middle give way: a document has a size.
+const MOST_NOTICES: usize = 100;
+/// How many refusals a watcher keeps.
+const MOST_REFUSED: usize = 200;
+/// How many characters of a refusal are kept.
+const REASON: usize = 500;
+
+/// A watcher as it is stored.
+#[derive(Debug)]
+pub(super) struct Stored {
+    pub(super) watcher: Watcher,
+    pub(super) books: Books,
+}
+
+/// What is stored of a watcher besides itself.
+#[derive(Clone, Debug)]
+pub(super) struct Books {
+    pub(super) id: WatcherId,
+    /// Absent if only the reference program has written it yet.
+    pub(super) revision: Option<i64>,
+    pub(super) operations: Vec<i64>,
+    last_number: i64,
+    owed: Vec<Owed>,
+    refused: Vec<Refused>,
+}
+
+/// A delivery that is owed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Owed {
+    #[serde(rename = "n")]
+    pub(super) number: i64,
+    pub(super) notice: i64,
+    pub(super) to: String,
+    /// Absent while an earlier one to the same recipient is owed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) due: Option<DateTime>,
+    pub(super) token: i64,
+    /// The server that has claimed it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) by: Option<i64>,
+    #[serde(rename = "tries")]
+    pub(super) attempts: i64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Refused {
+    to: String,
+    why: String,
+}
+
+/// A notice without its recipients: those have deliveries of their own.
+#[derive(Debug, Serialize, Deserialize)]
+struct NoticeForm {
+    id: String,
+    at: DateTime,
+    name: String,
+    description: String,
+    periodicity: i64,
+    deadline: DateTime,
+    last_event: DateTime,
+    /// Present for a resumption only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resumed: Option<ResumedForm>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct ResumedForm {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    late: Option<String>,
+    next_deadline: DateTime,
+}
+
+pub(super) fn date(at: Timestamp) -> DateTime {
+    DateTime::from_millis(at.millis())
+}
+
+pub(super) fn timestamp(date: DateTime) -> Timestamp {
+    Timestamp::from_millis(date.timestamp_millis())
+}
+
+pub(super) fn corrupt(what: impl Into<String>) -> StoreError {
+    StoreError::Corrupt(what.into())
+}
+
+fn event_form(event: &Event) -> Bson {
+    Bson::Array(vec![date(event.at).into(), event.text.as_str().into()])
+}
+
+fn emails(recipients: &[Recipient]) -> Vec<&str> {
+    recipients.iter().map(Recipient::as_str).collect()
+}
+
+/// A number as the reference program would write it.
+fn seconds(periodicity: Periodicity) -> Bson {
+    let millis = i64::try_from(periodicity.millis()).unwrap_or(i64::MAX);
+    if millis % 1_000 == 0 {
+        let seconds = millis / 1_000;
+        i32::try_from(seconds).map_or(Bson::Int64(seconds), Bson::Int32)
+    } else {
+        Bson::Double(periodicity.seconds())
+    }
+}
+
+/// The document of a new watcher.
+pub(super) fn new_document(watcher: &Watcher, event: &Event, operation: i64) -> Document {
+    let mut document = doc! {
+        "id": watcher.id.as_str(),
+        "name": watcher.name.as_str(),
+        "slug": watcher.slug.as_str(),
+        "description": watcher.description.as_str(),
+        "periodicity": seconds(watcher.periodicity),
+        "emails": emails(&watcher.recipients),
+        "late": watcher.state.is_late(),
+        "paused": watcher.state.is_paused(),
+        "history": [event_form(event)],
+        "nw": { "rev": 1_i64, "ops": [operation], "numbered": 0_i64 },
+    };
+    if let Some(deadline) = watcher.state.deadline() {
+        document.insert("deadline", date(deadline));
+    }
+    document
+}
+
+pub(super) fn read_id(document: &Document) -> Result<WatcherId, StoreError> {
+    let text = document.get_str("id").unwrap_or_default();
+    WatcherId::parse(text).map_err(|_| corrupt(format!("the identifier of {}", name_of(document))))
+}
+
+/// How a document is called in an error.
+fn name_of(document: &Document) -> String {
+    match (document.get_str("slug"), document.get("_id")) {
+        (Ok(slug), _) => format!("the watcher {slug:?}"),
+        (Err(_), Some(id)) => format!("the document {id}"),
+        (Err(_), None) => "a document".to_owned(),
+    }
+}
+
+fn number(value: Option<&Bson>) -> Option<f64> {
+    match value? {
+        Bson::Int32(number) => Some(f64::from(*number)),
+        Bson::Int64(number) => Some(*number as f64),
+        Bson::Double(number) => Some(*number),
+        _ => None,
+    }
+}
+
+/// The events of a document, as far as they were read and `policy` keeps them; behind `event`, if there is a
+/// new one.
+pub(super) fn read_history(
+    document: &Document,
+    event: Option<&Event>,
+    policy: HistoryPolicy,
+) -> Vec<Event> {
+    let read = list(document, "history").filter_map(read_event);
+    let mut events = Vec::new();
+    let mut newest = None;
+    for (rank, event) in event.cloned().into_iter().chain(read).enumerate() {
+        let newest = *newest.get_or_insert(event.at);
+        if !policy.keeps(rank, event.at, newest) {
+            break;
+        }
+        events.push(event);
+    }
+    events
+}
+
+fn read_event(entry: &Bson) -> Option<Event> {
+    let entry = entry.as_array()?;
+    Some(Event {
+        at: timestamp(*entry.first()?.as_datetime()?),
+        text: entry
+            .get(1)
+            .and_then(Bson::as_str)
+            .unwrap_or_default()
+            .to_owned(),
+    })
+}
+
+/// The watcher of a document that was read with at least the newest entry of its history.
+pub(super) fn read_watcher(document: &Document) -> Result<Watcher, StoreError> {
+    let text = |field: &str| {
+        let text = document.get_str(field).map(str::to_owned);
+        text.map_err(|_| corrupt(format!("the {field} of {}", name_of(document))))
+    };
+    let periodicity = number(document.get("periodicity"));
+    let periodicity = periodicity.and_then(|seconds| Periodicity::from_seconds(seconds).ok());
+    let Some(periodicity) = periodicity else {
+        return Err(corrupt(format!("the periodicity of {}", name_of(document))));
+    };
+    let deadline = document.get_datetime("deadline").ok();
+    let deadline = deadline.map(|deadline| timestamp(*deadline));
+    let newest = document
+        .get_array("history")
+        .ok()
+        .and_then(|history| history.first());
+    let last_event = newest
+        .and_then(read_event)
+        .map(|event| event.at)
+        .or_else(|| deadline.map(|deadline| deadline.before(periodicity.span())))
+        .unwrap_or(Timestamp::from_millis(0));
+    let deadline = deadline.unwrap_or_else(|| periodicity.after(last_event));
+    let is = |field: &str| document.get_bool(field).unwrap_or(false);
+    let state = match (is("paused"), is("late")) {
+        (true, _) => State::Paused,
+        (false, true) => State::Late {
+            deadline,
+            notice: ours(document)
+                .and_then(|ours| ours.get_str("late").ok())
+                .and_then(NoticeId::parse),
+        },
+        (false, false) => State::OnTime { deadline },
+    };
+    Ok(Watcher {
+        id: read_id(document)?,
+        name: Name::from_stored(text("name")?),
+        slug: Slug::from_text(text("slug")?),
+        description: Description::from_stored(text("description").unwrap_or_default()),
+        periodicity,
+        recipients: read_recipients(document),
+        state,
+        last_event,
+    })
+}
+
+fn read_recipients(document: &Document) -> Vec<Recipient> {
+    let mut recipients: Vec<Recipient> = Vec::new();
+    let emails = document.get_array("emails").map_or(&[][..], Vec::as_slice);
+    for email in emails.iter().filter_map(Bson::as_str) {
+        let recipient = Recipient::from_stored(email.to_owned());
+        if !recipients.contains(&recipient) {
+            recipients.push(recipient);
+        }
+    }
+    recipients
+}
+
+fn ours(document: &Document) -> Option<&Document> {
+    document.get_document("nw").ok()
+}
+
+impl Stored {
+    /// Reads a document that has at least the newest entry of its history.
+    pub(super) fn read(document: &Document) -> Result<Self, StoreError> {
+        Ok(Self {
+            watcher: read_watcher(document)?,
+            books: Books::read(document)?,
+        })
+    }
+}
+
+impl Books {
+    /// Reads a document that has at least the identifier and what is ours; the notices may be left out.
+    pub(super) fn read(document: &Document) -> Result<Self, StoreError> {
+        let mut books = Self {
+            id: read_id(document)?,
+            revision: None,
+            operations: Vec::new(),
+            last_number: 0,
+            owed: Vec::new(),
+            refused: Vec::new(),
+        };
+        let Some(ours) = ours(document) else {
+            return Ok(books);
+        };
+        let revision = ours.get_i64("rev");
+        books.revision =
+            Some(revision.map_err(|_| corrupt(format!("the revision of {}", books.id)))?);
+        books.last_number = ours.get_i64("numbered").unwrap_or(0);
+        books.operations = list(ours, "ops").filter_map(Bson::as_i64).collect();
+        for entry in list(ours, "owed") {
+            match read_form(entry) {
+                Some(owed) => books.owed.push(owed),
+                None => books.refuse("?", "the delivery cannot be read"),
+            }
+        }
+        books
+            .refused
+            .extend(list(ours, "refused").filter_map(read_form));
+        Ok(books)
+    }
+
+    /// The operation that made the revision after `revision`, if that is remembered.
+    pub(super) fn revision_before(&self, operation: i64) -> Option<i64> {
+        let age = self
+            .operations
+            .iter()
+            .rev()
+            .position(|made| *made == operation)?;
+        Some(self.revision? - 1 - i64::try_from(age).ok()?)
+    }
+
+    /// What finds the document as long as nobody has changed it.
+    pub(super) fn filter(&self) -> Document {
+        let mut filter = doc! { "id": self.id.as_str() };
+        match self.revision {
+            Some(revision) => filter.insert("nw.rev", revision),
+            None => filter.insert("nw", doc! { "$exists": false }),
+        };
+        filter
+    }
+
+    /// Owes a delivery of each notice to each of its recipients, and notes in `update` what that changes.
+    pub(super) fn owe(&mut self, notices: &[Notice], now: Timestamp, update: &mut Update) {
+        for notice in notices {
+            if notice.kind == NoticeKind::Late {
+                self.make_room(update);
+            }
+            let form = NoticeForm::of(notice);
+            self.last_number += 1;
+            let number = self.last_number;
+            for recipient in &notice.recipients {
+                self.last_number += 1;
+                let is_first = self.owed.iter().all(|owed| owed.to != recipient.as_str());
+                self.owed.push(Owed {
+                    number: self.last_number,
+                    notice: number,
+                    to: recipient.as_str().to_owned(),
+                    due: is_first.then(|| date(now)),
+                    token: 0,
+                    by: None,
+                    attempts: 0,
+                });
+            }
+            update.set(format!("nw.notices.n{number}"), form.to_bson());
+        }
+        if !notices.is_empty() {
+            update.set("nw.numbered", self.last_number);
+            self.note_owed(update);
+        }
+    }
+
+    /// Of very many notices that nobody could be told yet, the newest two that everybody waits for give way.
+    fn make_room(&mut self, update: &mut Update) {
+        let numbers: HashSet<i64> = self.owed.iter().map(|owed| owed.notice).collect();
+        if numbers.len() < MOST_NOTICES {
+            return;
+        }
+        let begun: HashSet<i64> = self
+            .owed
+            .iter()
+            .filter(|owed| owed.due.is_some())
+            .map(|owed| owed.notice)
+            .collect();
+        let mut waiting: Vec<i64> = numbers.difference(&begun).copied().collect();
+        waiting.sort_unstable_by(|one, other| other.cmp(one));
+        waiting.truncate(2);
+        for number in &waiting {
+            update.unset(format!("nw.notices.n{number}"));
+        }
+        self.owed.retain(|owed| !waiting.contains(&owed.notice));
+        tracing::warn!(
+            watcher = self.id.as_str(),
+            "too many notices are owed: one lateness and its end will not be told"
+        );
+    }
+
+    fn note_owed(&self, update: &mut Update) {
+        let owed = self.owed.iter().filter_map(to_form);
+        update.set("nw.owed", Bson::Array(owed.collect()));
+        match self.owed.iter().filter_map(|owed| owed.due).min() {
+            Some(due) => update.set("nw.due", due),
+            None => update.unset("nw.due"),
+        }
+    }
+
+    /// The deliveries that are due at `now`.
+    pub(super) fn due(&self, now: Timestamp) -> impl Iterator<Item = (Timestamp, i64)> {
+        let due = self
+            .owed
+            .iter()
+            .filter_map(|owed| Some((timestamp(owed.due?), owed.number)));
+        due.filter(move |(due, _)| *due <= now)
+    }
+
+    /// The deliveries with these numbers, claimed until `lease_end`.
+    pub(super) fn claim(
+        &mut self,
+        numbers: &[i64],
+        by: i64,
+        lease_end: Timestamp,
+        mut token: impl FnMut() -> i64,
+        update: &mut Update,
+    ) -> Vec<Owed> {
+        let mut claimed = Vec::new();
+        for owed in &mut self.owed {
+            if numbers.contains(&owed.number) {
+                owed.due = Some(date(lease_end));
+                owed.by = Some(by);
+                owed.token = token();
+                claimed.push(owed.clone());
+            }
+        }
+        self.note_owed(update);
+        claimed
+    }
+
+    /// Lets go of all claims of a server. Returns whether it had any.
+    pub(super) fn release(
+        &mut self,
+        by: i64,
+        mut token: impl FnMut() -> i64,
+        update: &mut Update,
+    ) -> bool {
+        let mut any = false;
+        for owed in &mut self.owed {
+            if owed.by == Some(by) {
+                owed.by = None;
+                owed.token = token();
+                owed.due = Some(DateTime::from_millis(0));
+                any = true;
+            }
+        }
+        self.note_owed(update);
+        any
+    }
+
+    /// The place of a claimed delivery, if the claim still holds.
+    pub(super) fn place(&self, number: i64, token: i64) -> Option<usize> {
+        let is_it = |owed: &Owed| owed.number == number && owed.token == token && owed.by.is_some();
+        self.owed.iter().position(is_it)
+    }
+
+    pub(super) fn try_again(&mut self, place: usize, at: Timestamp, update: &mut Update) {
+        let owed = &mut self.owed[place];
+        owed.attempts += 1;
+        owed.by = None;
+        owed.due = Some(date(at));
+        self.note_owed(update);
+    }
+
+    /// Takes a delivery off for good; the next one to the same recipient becomes due.
+    pub(super) fn finish(
+        &mut self,
+        place: usize,
+        refused: Option<&str>,
+        now: Timestamp,
+        update: &mut Update,
+    ) {
+        let done = self.owed.remove(place);
+        if let Some(next) = self.owed.iter_mut().find(|owed| owed.to == done.to) {
+            next.due = Some(date(now));
+        }
+        if self.owed.iter().all(|owed| owed.notice != done.notice) {
+            update.unset(format!("nw.notices.n{}", done.notice));
+        }
+        self.refused.retain(|refused| refused.to != done.to);
+        if let Some(reason) = refused {
+            self.refuse(&done.to, reason);
+        }
+        let refused: Array = self.refused.iter().filter_map(to_form).collect();
+        if refused.is_empty() {
+            update.unset("nw.refused");
+        } else {
+            update.set("nw.refused", refused);
+        }
+        self.note_owed(update);
+    }
+
+    fn refuse(&mut self, to: &str, why: &str) {
+        self.refused.push(Refused {
+            to: to.to_owned(),
+            why: why.chars().take(REASON).collect(),
+        });
+        if self.refused.len() > MOST_REFUSED {
+            self.refused.remove(0);
+        }
+    }
+}
+
+fn list<'a>(document: &'a Document, field: &str) -> impl Iterator<Item = &'a Bson> + use<'a> {
+    document.get_array(field).into_iter().flatten()
+}
+
+fn read_form<T: for<'de> Deserialize<'de>>(form: &Bson) -> Option<T> {
+    deserialize_from_document(form.as_document()?.clone()).ok()
+}
+
+fn to_form<T: Serialize>(value: &T) -> Option<Bson> {
+    serialize_to_document(value).ok().map(Bson::Document)
+}
+
+/// A notice that a document owes.
+pub(super) fn read_notice(document: &Document, number: i64) -> Option<Notice> {
+    let notices = ours(document)?.get_document("notices").ok()?;
+    let form: NoticeForm = read_form(notices.get(format!("n{number}"))?)?;
+    form.into_notice()
+}
+
+impl NoticeForm {
+    fn of(notice: &Notice) -> Self {
+        let resumed = match notice.kind {
+            NoticeKind::Late => None,
+            NoticeKind::Resumed {
+                late,
+                next_deadline,
+            } => Some(ResumedForm {
+                late: late.map(|id| id.to_string()),
+                next_deadline: date(next_deadline),
+            }),
+        };
+        Self {
+            id: notice.id.to_string(),
+            at: date(notice.at),
+            name: notice.name.as_str().to_owned(),
+            description: notice.description.as_str().to_owned(),
+            periodicity: i64::try_from(notice.periodicity.millis()).unwrap_or(i64::MAX),
+            deadline: date(notice.deadline),
+            last_event: date(notice.last_event),
+            resumed,
+        }
+    }
+
+    fn to_bson(&self) -> Bson {
+        to_form(self).unwrap_or(Bson::Null)
+    }
+
+    fn into_notice(self) -> Option<Notice> {
+        let kind = match self.resumed {
+            None => NoticeKind::Late,
+            Some(resumed) => NoticeKind::Resumed {
+                late: resumed.late.as_deref().and_then(NoticeId::parse),
+                next_deadline: timestamp(resumed.next_deadline),
+            },
+        };
+        Some(Notice {
+            id: NoticeId::parse(&self.id)?,
+            kind,
+            at: timestamp(self.at),
+            name: Name::from_stored(self.name),
+            description: Description::from_stored(self.description),
+            periodicity: Periodicity::from_millis(self.periodicity.try_into().ok()?).ok()?,
+            deadline: timestamp(self.deadline),
+            last_event: timestamp(self.last_event),
+            recipients: Vec::new(),
+        })
+    }
+}
+
+/// What one write changes in a document.
+#[derive(Debug, Default)]
+pub(super) struct Update {
+    set: Document,
+    unset: Document,
+    push: Document,
+}
+
+impl Update {
+    fn set(&mut self, field: impl Into<String>, value: impl Into<Bson>) {
+        self.set.insert(field, value);
+    }
+
+    fn unset(&mut self, field: impl Into<String>) {
+        self.unset.insert(field, "");
+    }
+
+    /// What a transition changes in the watcher itself.
+    pub(super) fn of_watcher(before: &Watcher, after: &Watcher) -> Self {
+        let mut update = Self::default();
+        update.set("late", after.state.is_late());
+        update.set("paused", after.state.is_paused());
+        match after.state.deadline() {
+            Some(deadline) => update.set("deadline", date(deadline)),
+            None => update.unset("deadline"),
+        }
+        match after.state {
+            State::Late {
+                notice: Some(notice),
+                ..
+            } => update.set("nw.late", notice.to_string()),
+            _ => update.unset("nw.late"),
+        }
+        if after.name != before.name {
+            update.set("name", after.name.as_str());
+        }
+        if after.slug != before.slug {
+            update.set("slug", after.slug.as_str());
+        }
+        if after.description != before.description {
+            update.set("description", after.description.as_str());
+        }
+        if after.periodicity != before.periodicity {
+            update.set("periodicity", seconds(after.periodicity));
+        }
+        if after.recipients != before.recipients {
+            update.set("emails", emails(&after.recipients));
+        }
+        update
+    }
+
+    /// Puts `event` before a history that keeps so many.
+    pub(super) fn record(&mut self, event: &Event, keep: usize) {
+        let keep = i64::try_from(keep).unwrap_or(i64::MAX);
+        let push = doc! { "$each": [event_form(event)], "$position": 0, "$slice": keep };
+        self.push.insert("history", push);
+    }
+
+    /// The update as the server takes it, which `operation` will be known by.
+    pub(super) fn into_document(mut self, books: &Books, operation: i64) -> Document {
+        let keep = -i64::try_from(REMEMBERED).unwrap_or(i64::MAX);
+        self.set("nw.rev", books.revision.unwrap_or(0) + 1);
+        self.push
+            .insert("nw.ops", doc! { "$each": [operation], "$slice": keep });
+        let mut update = doc! { "$set": self.set, "$push": self.push };
+        if !self.unset.is_empty() {
+            update.insert("$unset", self.unset);
+        }
+        update
+    }
+}

@@ -1,0 +1,822 @@
+//! MongoDB, for those who outgrow one machine: replica sets and sharded clusters, and several servers at once.
+//!
+//! - `connect`: settings, the database, its indexes and what each serves.
+//! - `documents`: between documents and the domain.
+//! - `table`: the commands that are sent.
+//! - `calls`: how long calls take, and which are made again.
+//! - `servers`: the servers that share a database.
+//!
+//! A watcher is one document of the collection `watchers`. A change reads it and replaces what changes under
+//! the condition that its revision is still the same, in one write of the majority: state, event and
+//! deliveries together, on every topology. Whoever was not first does it again. A change whose answer is lost
+//! is looked for in the document before it is made again, so that it is made once.
+
+mod calls;
+mod connect;
+mod documents;
+mod servers;
+mod table;
+
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use mongodb::Client;
+use mongodb::bson::{Document, doc};
+pub use mongodb::options::ClientOptions;
+use rand::RngExt;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::task::AbortHandle;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use self::calls::{Failure, Patience, TOTAL, outcome_unknown};
+pub use self::connect::{MongoSettings, OpenError};
+use self::documents::{
+    Books, Owed, REMEMBERED, Stored, Update, date, new_document, read_history, read_id,
+    read_notice, read_watcher, timestamp,
+};
+use self::servers::Server;
+use self::table::{Question, Table};
+use crate::domain::{
+    Action, Event, Filter, HistoryPolicy, Notice, Recipient, Slug, Timestamp, Watcher, WatcherId,
+};
+use crate::ports::{
+    Census, Claim, Delivery, DeliveryKey, Detail, InsertError, Key, Outcome, Record, StoreError,
+    TransactError, Transacted, WatcherStore,
+};
+
+/// Keeps everything in one MongoDB database, which others like it may use at the same time.
+pub struct MongoStore {
+    policy: HistoryPolicy,
+    watchers: Table,
+    server: Server,
+    turns: Turns,
+    begun: TaskTracker,
+    is_closed: AtomicBool,
+    beating: AbortHandle,
+}
+
+/// What is read of a document.
+#[derive(Clone, Copy)]
+enum Fields {
+    /// What a transition needs, with as much of the history as is wanted.
+    Transition(Detail),
+    /// The watcher, with as much of the history.
+    Watcher(Detail),
+    /// The deliveries.
+    Books,
+    /// A claim's events and notices.
+    Claimed,
+}
+
+impl Fields {
+    fn document(self) -> Document {
+        let (mut fields, detail) = match self {
+            Self::Transition(detail) => (doc! { "nw.notices": 0 }, detail),
+            Self::Watcher(detail) => {
+                let books = doc! { "nw.notices": 0, "nw.owed": 0, "nw.refused": 0, "nw.ops": 0 };
+                (books, detail)
+            }
+            Self::Books => {
+                return doc! {
+                    "id": 1, "nw.rev": 1, "nw.ops": 1, "nw.numbered": 1, "nw.owed": 1, "nw.refused": 1,
+                };
+            }
+            Self::Claimed => return doc! { "id": 1, "history": 1, "nw.notices": 1 },
+        };
+        // The newest event is part of the watcher.
+        if detail == Detail::Summary {
+            fields.insert("history", doc! { "$slice": 1 });
+        }
+        fields
+    }
+}
+
+fn random() -> i64 {
+    rand::rng().random()
+}
+
+/// Callers of one watcher take turns, in the order of their coming, so that only other servers can be quicker.
+struct Turns([Semaphore; Self::LANES]);
+
+impl Turns {
+    const LANES: usize = 256;
+
+    fn new() -> Self {
+        Self(std::array::from_fn(|_| Semaphore::new(1)))
+    }
+
+    async fn take(
+        &self,
+        key: &str,
+        patience: &Patience,
+    ) -> Result<SemaphorePermit<'_>, StoreError> {
+        let mut hasher = DefaultHasher::new();
+        key.hash(&mut hasher);
+        let lane = usize::try_from(hasher.finish() % Self::LANES as u64).unwrap_or(0);
+        let turn = patience.wait(self.0[lane].acquire()).await?;
+        turn.map_err(StoreError::unavailable)
+    }
+}
+
+/// A change that is made once, however often it is tried.
+struct Operation<T> {
+    token: i64,
+    /// What each attempt whose answer was lost would have done, by the revision that it would have followed.
+    tried: Vec<(i64, T)>,
+}
+
+impl<T> Operation<T> {
+    fn new() -> Self {
+        Self {
+            token: random(),
+            tried: Vec::new(),
+        }
+    }
+
+    /// What was done by the attempt that has happened after all, if one has.
+    fn done(&mut self, books: &Books) -> Result<Option<T>, StoreError> {
+        let Some((first, _)) = self.tried.first() else {
+            return Ok(None);
+        };
+        if let Some(revision) = books.revision_before(self.token) {
+            let place = self.tried.iter().position(|(base, _)| *base == revision);
+            let place = place.ok_or_else(|| outcome_unknown("another attempt was made"))?;
+            return Ok(Some(self.tried.swap_remove(place).1));
+        }
+        let since = books.revision.unwrap_or(0) - first;
+        if since > i64::try_from(REMEMBERED).unwrap_or(i64::MAX) {
+            return Err(outcome_unknown("too much has happened since"));
+        }
+        Ok(None)
+    }
+
+    /// After a failure. Returns when it is time to look.
+    async fn failed(
+        &mut self,
+        failure: Failure,
+        base: &Books,
+        what: T,
+        patience: &mut Patience,
+    ) -> Result<(), StoreError> {
+        if patience.after_sending(failure).await? {
+            self.tried.push((base.revision.unwrap_or(0), what));
+        }
+        Ok(())
+    }
+}
+
+impl MongoStore {
+    /// How many watchers of a list are read at a time.
+    const BATCH: usize = 100;
+
+    /// Opens the database, makes its indexes, and makes itself known to the other servers.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`] if the settings are wrong, the server cannot be reached or refuses us, or the indexes
+    /// cannot be made.
+    pub async fn open(settings: &MongoSettings, policy: HistoryPolicy) -> Result<Self, OpenError> {
+        let (options, database) = settings.options().await?;
+        Self::with_options(options, &database, policy).await
+    }
+
+    /// The same with options of the driver.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`] as above.
+    pub async fn with_options(
+        options: ClientOptions,
+        database: &str,
+        policy: HistoryPolicy,
+    ) -> Result<Self, OpenError> {
+        let client = Client::with_options(options)
+            .map_err(|error| OpenError::Settings(error.kind.to_string()))?;
+        let database = connect::database(&client, database);
+        let watchers = Table::new(database.collection("watchers"));
+        connect::make_indexes(&watchers).await?;
+        let server = Server {
+            id: random(),
+            watchers: watchers.clone(),
+            servers: Table::new(database.collection("nights_watch_servers")),
+        };
+        if let Err(StoreError::Unavailable(cause)) = server.beat(&mut Patience::new()).await {
+            return Err(OpenError::Unusable(cause));
+        }
+        let beating = tokio::spawn(server.clone().run()).abort_handle();
+        Ok(Self {
+            policy,
+            watchers,
+            server,
+            turns: Turns::new(),
+            begun: TaskTracker::new(),
+            is_closed: AtomicBool::new(false),
+            beating,
+        })
+    }
+
+    /// A call begins; [`WatcherStore::close`] waits for its end.
+    fn begin(&self) -> Result<TaskTrackerToken, StoreError> {
+        let token = self.begun.token();
+        if self.is_closed.load(Ordering::SeqCst) {
+            return Err(StoreError::unavailable("the store is closed"));
+        }
+        Ok(token)
+    }
+
+    async fn fetch(
+        &self,
+        filter: &Document,
+        fields: Fields,
+        patience: &mut Patience,
+    ) -> Result<Option<Document>, StoreError> {
+        let fetch = || self.watchers.first(filter.clone(), fields.document());
+        patience.insist(fetch).await
+    }
+
+    async fn all(
+        &self,
+        question: &Question,
+        patience: &mut Patience,
+    ) -> Result<Vec<Document>, StoreError> {
+        let all = || self.watchers.all(question.clone());
+        patience.insist(all).await
+    }
+
+    /// Makes sure that an operation that was found in a document is there for good: a write of the majority
+    /// that changes nothing comes back when all before it are the majority's.
+    async fn confirm(
+        &self,
+        id: WatcherId,
+        token: i64,
+        patience: &mut Patience,
+    ) -> Result<(), StoreError> {
+        let confirm = || {
+            let done = doc! { "id": id.as_str(), "nw.ops": token };
+            let same = doc! { "$set": { "id": id.as_str() } };
+            self.watchers.update(done, same)
+        };
+        patience.insist(confirm).await.map(drop)
+    }
+
+    /// Writes `update` if the document is still as it was read. Returns whether it was.
+    async fn write(
+        &self,
+        base: &Books,
+        update: Document,
+        patience: &Patience,
+    ) -> Result<bool, Failure> {
+        patience
+            .call(self.watchers.update(base.filter(), update))
+            .await
+    }
+
+    /// Claims deliveries of one watcher; none if somebody else was quicker.
+    async fn claim_some(
+        &self,
+        base: Books,
+        numbers: &[i64],
+        lease_end: Timestamp,
+    ) -> Result<Vec<Claim>, StoreError> {
+        let mut patience = Patience::new();
+        let mut operation: Operation<()> = Operation::new();
+        let mut update = Update::default();
+        let owed = base
+            .clone()
+            .claim(numbers, self.server.id, lease_end, random, &mut update);
+        let update = update.into_document(&base, operation.token);
+        let filter = doc! { "id": base.id.as_str() };
+        loop {
+            match self.write(&base, update.clone(), &patience).await {
+                Ok(true) => break,
+                Ok(false) if operation.tried.is_empty() => return Ok(Vec::new()),
+                Ok(false) => {}
+                Err(failure) => operation.failed(failure, &base, (), &mut patience).await?,
+            }
+            let found = self.fetch(&filter, Fields::Books, &mut patience).await?;
+            let Some(found) = found.as_ref().map(Books::read).transpose()? else {
+                return Ok(Vec::new());
+            };
+            if let Some(()) = operation.done(&found)? {
+                self.confirm(base.id, operation.token, &mut patience)
+                    .await?;
+                break;
+            }
+            if found.revision != base.revision {
+                return Ok(Vec::new());
+            }
+        }
+        let document = self.fetch(&filter, Fields::Claimed, &mut patience).await?;
+        self.claims(base.id, owed, &document.unwrap_or_default(), lease_end)
+            .await
+    }
+
+    async fn claims(
+        &self,
+        watcher: WatcherId,
+        owed: Vec<Owed>,
+        document: &Document,
+        now: Timestamp,
+    ) -> Result<Vec<Claim>, StoreError> {
+        let history = read_history(document, None, self.policy);
+        let mut claims = Vec::new();
+        for owed in owed {
+            let key = DeliveryKey {
+                watcher,
+                number: owed.number,
+                token: owed.token.cast_unsigned(),
+            };
+            if let Some(notice) = read_notice(document, owed.notice) {
+                claims.push(to_claim(key, owed, notice, &history));
+            } else {
+                let watcher = watcher.as_str();
+                tracing::error!(watcher, "a notice that is owed cannot be read");
+                let refused = Outcome::Refused("the notice cannot be read".to_owned());
+                self.settle(&key, &refused, now).await?;
+            }
+        }
+        Ok(claims)
+    }
+
+    async fn count(&self, filter: Document) -> Result<u64, StoreError> {
+        let count = || self.watchers.count(filter.clone());
+        Patience::new().insist(count).await
+    }
+
+    async fn sum(&self, filter: Document, array: &str) -> Result<u64, StoreError> {
+        let sum = || self.watchers.sum(filter.clone(), array);
+        Patience::new().insist(sum).await
+    }
+
+    /// The earliest date in a field of the documents that `filter` finds.
+    async fn earliest(
+        &self,
+        filter: Document,
+        field: &str,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        let question = Question {
+            filter,
+            fields: doc! { field: 1, "_id": 0 },
+            order: doc! { field: 1 },
+            limit: 1,
+        };
+        let found = self.all(&question, &mut Patience::new()).await?;
+        let Some(first) = found.first() else {
+            return Ok(None);
+        };
+        let date = match field.split_once('.') {
+            Some((outer, inner)) => first
+                .get_document(outer)
+                .and_then(|outer| outer.get_datetime(inner)),
+            None => first.get_datetime(field),
+        };
+        Ok(date.ok().map(|date| timestamp(*date)))
+    }
+}
+
+/// Without the driver's forms, which know the settings.
+impl fmt::Debug for MongoStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MongoStore").finish_non_exhaustive()
+    }
+}
+
+impl Drop for MongoStore {
+    fn drop(&mut self) {
+        self.beating.abort();
+    }
+}
+
+fn to_record(
+    document: &Document,
+    detail: Detail,
+    policy: HistoryPolicy,
+) -> Result<Record, StoreError> {
+    Ok(Record {
+        watcher: read_watcher(document)?,
+        history: match detail {
+            Detail::Summary => Vec::new(),
+            Detail::Full => read_history(document, None, policy),
+        },
+    })
+}
+
+fn to_claim(key: DeliveryKey, owed: Owed, notice: Notice, history: &[Event]) -> Claim {
+    let events = history.iter().filter(|event| event.at <= notice.last_event);
+    Claim {
+        key,
+        events: events.take(Notice::EVENTS_SHOWN).cloned().collect(),
+        delivery: Delivery {
+            notice,
+            recipient: Recipient::from_stored(owed.to),
+            attempts: u32::try_from(owed.attempts).unwrap_or(u32::MAX),
+        },
+    }
+}
+
+fn filter_of(key: &Key) -> Document {
+    match key {
+        Key::Id(id) => doc! { "id": id.as_str() },
+        Key::Slug(slug) => doc! { "slug": slug.as_str() },
+        Key::Name(name) => doc! { "name": name.as_str() },
+    }
+}
+
+fn text_of(key: &Key) -> &str {
+    match key {
+        Key::Id(id) => id.as_str(),
+        Key::Slug(slug) => slug.as_str(),
+        Key::Name(name) => name.as_str(),
+    }
+}
+
+/// Those whose deadline lies ahead, with a condition on it.
+fn on_time(deadline: Document) -> Document {
+    doc! { "late": false, "paused": false, "deadline": deadline }
+}
+
+/// Those that owe something; the index has no others.
+fn owing() -> Document {
+    doc! { "nw.due": { "$type": "date" } }
+}
+
+/// What a server can select by; `None` if nothing can match.
+fn states(filter: &Filter) -> Option<Document> {
+    let on_time = filter.allows(false, false);
+    let late = filter.allows(true, false);
+    let paused = filter.allows(false, true);
+    match (on_time, late, paused) {
+        (false, false, false) => None,
+        (true, false, false) => Some(doc! { "late": false, "paused": false }),
+        (false, true, false) => Some(doc! { "late": true, "paused": false }),
+        (false, false, true) => Some(paused_ones()),
+        _ => Some(Document::new()),
+    }
+}
+
+fn paused_ones() -> Document {
+    doc! { "late": { "$in": [false, true] }, "paused": true }
+}
+
+#[async_trait]
+impl WatcherStore for MongoStore {
+    async fn insert(&self, watcher: &Watcher, event: &Event) -> Result<(), InsertError> {
+        let _begun = self.begin()?;
+        let mut patience = Patience::new();
+        let token = random();
+        let document = new_document(watcher, event, token);
+        let id = doc! { "id": watcher.id.as_str() };
+        let mut is_under_way = false;
+        loop {
+            let mut is_taken = false;
+            if is_under_way {
+                patience.after_losing().await?;
+            } else {
+                let failure = match patience.call(self.watchers.insert(document.clone())).await {
+                    Ok(()) => return Ok(()),
+                    Err(failure) => failure,
+                };
+                // A second one could bring the watcher back after it was deleted.
+                is_under_way = matches!(failure, Failure::Silence);
+                is_taken = failure.is_duplicate_key();
+                if !is_taken {
+                    patience.after_sending(failure).await?;
+                }
+            }
+            match self.fetch(&id, Fields::Books, &mut patience).await? {
+                Some(found) if Books::read(&found)?.revision_before(token).is_some() => {
+                    self.confirm(watcher.id, token, &mut patience).await?;
+                    return Ok(());
+                }
+                Some(_) => return Err(InsertError::IdTaken),
+                None if is_taken => {
+                    let slug = doc! { "slug": watcher.slug.as_str() };
+                    if self
+                        .fetch(&slug, Fields::Books, &mut patience)
+                        .await?
+                        .is_some()
+                    {
+                        return Err(InsertError::SlugTaken);
+                    }
+                    // Whoever had it is gone meanwhile.
+                    patience.after_losing().await?;
+                }
+                None => {}
+            }
+        }
+    }
+
+    async fn transact(
+        &self,
+        key: &Key,
+        action: &Action,
+        now: Timestamp,
+        detail: Detail,
+    ) -> Result<Transacted, TransactError> {
+        let _begun = self.begin()?;
+        let mut patience = Patience::new();
+        let _turn = self.turns.take(text_of(key), &patience).await?;
+        let mut operation: Operation<Transacted> = Operation::new();
+        let mut filter = filter_of(key);
+        let mut keep = self.policy.limit();
+        loop {
+            let document = self
+                .fetch(&filter, Fields::Transition(detail), &mut patience)
+                .await?;
+            let document = document.ok_or(TransactError::NotFound)?;
+            let Stored {
+                watcher,
+                books: base,
+            } = Stored::read(&document)?;
+            if let Some(mut done) = operation.done(&base)? {
+                self.confirm(watcher.id, operation.token, &mut patience)
+                    .await?;
+                if detail == Detail::Full {
+                    let mut history = read_history(&document, None, self.policy);
+                    let event = done.change.event.as_ref();
+                    let newer = history.iter().position(|found| Some(found) == event);
+                    done.history = history.split_off(newer.unwrap_or(0));
+                }
+                return Ok(done);
+            }
+            let change = watcher.apply(action, now)?;
+            let history = match detail {
+                Detail::Summary => Vec::new(),
+                Detail::Full => read_history(&document, change.event.as_ref(), self.policy),
+            };
+            let done = Transacted {
+                before: watcher.state,
+                change,
+                history,
+            };
+            let change = &done.change;
+            if change.watcher == watcher && change.event.is_none() && change.notices.is_empty() {
+                return Ok(done);
+            }
+            let mut update = Update::of_watcher(&watcher, &change.watcher);
+            if let Some(event) = &change.event {
+                update.record(event, keep);
+            }
+            base.clone().owe(&change.notices, now, &mut update);
+            let update = update.into_document(&base, operation.token);
+            match self.write(&base, update, &patience).await {
+                Ok(true) => return Ok(done),
+                Ok(false) => patience.after_losing().await?,
+                Err(failure) if failure.is_duplicate_key() => return Err(TransactError::SlugTaken),
+                Err(failure) if failure.is_too_large() && keep > HistoryPolicy::ALWAYS => {
+                    keep = (keep / 2).max(HistoryPolicy::ALWAYS);
+                }
+                Err(failure) => {
+                    operation
+                        .failed(failure, &base, done, &mut patience)
+                        .await?;
+                }
+            }
+            // A slug may be somebody else's by now.
+            filter = doc! { "id": watcher.id.as_str() };
+        }
+    }
+
+    async fn find(&self, key: &Key) -> Result<Option<Record>, StoreError> {
+        let _begun = self.begin()?;
+        let fields = Fields::Watcher(Detail::Full);
+        let found = self
+            .fetch(&filter_of(key), fields, &mut Patience::new())
+            .await?;
+        found
+            .map(|found| to_record(&found, Detail::Full, self.policy))
+            .transpose()
+    }
+
+    async fn list(
+        &self,
+        filter: &Filter,
+        after: Option<&Slug>,
+        limit: usize,
+        detail: Detail,
+    ) -> Result<Vec<Record>, StoreError> {
+        let _begun = self.begin()?;
+        let (Some(states), 1..) = (states(filter), limit) else {
+            return Ok(Vec::new());
+        };
+        // An expression is looked for here, by the same rules as over every store.
+        let is_search = filter.search.is_some();
+        let batch = if is_search {
+            Self::BATCH
+        } else {
+            limit.min(Self::BATCH)
+        };
+        let mut question = Question {
+            filter: states,
+            fields: Fields::Watcher(detail).document(),
+            order: doc! { "slug": 1 },
+            limit: batch,
+        };
+        let mut page = Vec::new();
+        let mut last = after.map_or_else(String::new, |after| after.as_str().to_owned());
+        loop {
+            question.filter.insert("slug", doc! { "$gt": &last });
+            let found = self.all(&question, &mut Patience::new()).await?;
+            for document in &found {
+                let record = to_record(document, detail, self.policy)?;
+                record.watcher.slug.as_str().clone_into(&mut last);
+                if filter.matches(&record.watcher) {
+                    page.push(record);
+                }
+                if page.len() == limit {
+                    return Ok(page);
+                }
+            }
+            if found.len() < batch {
+                return Ok(page);
+            }
+        }
+    }
+
+    async fn delete(&self, key: &Key) -> Result<bool, StoreError> {
+        let _begun = self.begin()?;
+        let mut patience = Patience::new();
+        let found = self
+            .fetch(&filter_of(key), Fields::Books, &mut patience)
+            .await?;
+        // By what is never given to another one, so that it can be repeated.
+        let Some(found) = found.as_ref().and_then(|found| found.get("_id")) else {
+            return Ok(false);
+        };
+        let mut may_be_done = false;
+        loop {
+            let delete = self.watchers.delete(doc! { "_id": found });
+            match patience.call(delete).await {
+                Ok(deleted) => return Ok(deleted || may_be_done),
+                Err(failure) => may_be_done |= patience.after_sending(failure).await?,
+            }
+        }
+    }
+
+    async fn next_deadline(&self) -> Result<Option<Timestamp>, StoreError> {
+        let _begun = self.begin()?;
+        self.earliest(on_time(doc! { "$type": "date" }), "deadline")
+            .await
+    }
+
+    async fn overdue(&self, now: Timestamp, limit: usize) -> Result<Vec<WatcherId>, StoreError> {
+        let _begun = self.begin()?;
+        let question = Question {
+            filter: on_time(doc! { "$lt": date(now) }),
+            fields: doc! { "id": 1 },
+            order: doc! { "deadline": 1 },
+            limit,
+        };
+        let (mut overdue, mut unreadable) = (Vec::new(), None);
+        for document in self.all(&question, &mut Patience::new()).await? {
+            match read_id(&document) {
+                Ok(id) => overdue.push(id),
+                Err(error) => unreadable = Some(error),
+            }
+        }
+        match unreadable {
+            Some(error) if overdue.is_empty() => Err(error),
+            _ => Ok(overdue),
+        }
+    }
+
+    async fn next_delivery(&self) -> Result<Option<Timestamp>, StoreError> {
+        let _begun = self.begin()?;
+        self.earliest(owing(), "nw.due").await
+    }
+
+    async fn claim(
+        &self,
+        now: Timestamp,
+        lease_end: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Claim>, StoreError> {
+        let _begun = self.begin()?;
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let question = Question {
+            filter: doc! { "nw.due": { "$lte": date(now) } },
+            fields: Fields::Books.document(),
+            order: doc! { "nw.due": 1 },
+            limit,
+        };
+        let mut patience = Patience::new();
+        loop {
+            let mut due = Vec::new();
+            let mut owing = Vec::new();
+            for document in self.all(&question, &mut patience).await? {
+                match Books::read(&document) {
+                    Ok(books) => {
+                        let place = owing.len();
+                        due.extend(books.due(now).map(|(at, number)| (at, place, number)));
+                        owing.push((books, Vec::new()));
+                    }
+                    // It must not hold up the others.
+                    Err(error) => tracing::error!(%error, "deliveries cannot be claimed"),
+                }
+            }
+            due.sort_unstable();
+            due.truncate(limit);
+            for (_, place, number) in &due {
+                owing[*place].1.push(*number);
+            }
+            let mut claims = Vec::new();
+            for (books, numbers) in owing.into_iter().filter(|(_, some)| !some.is_empty()) {
+                match self.claim_some(books, &numbers, lease_end).await {
+                    Ok(claimed) => claims.extend(claimed),
+                    // What was claimed before is not to be lost.
+                    Err(error) if claims.is_empty() => return Err(error),
+                    Err(_) => break,
+                }
+            }
+            if !claims.is_empty() || due.is_empty() {
+                return Ok(claims);
+            }
+            // Others were quicker each time, and there may be more.
+            patience.after_losing().await?;
+        }
+    }
+
+    async fn settle(
+        &self,
+        claim: &DeliveryKey,
+        outcome: &Outcome,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let _begun = self.begin()?;
+        let mut patience = Patience::new();
+        let _turn = self.turns.take(claim.watcher.as_str(), &patience).await?;
+        let mut operation: Operation<()> = Operation::new();
+        let filter = doc! { "id": claim.watcher.as_str() };
+        loop {
+            let Some(document) = self.fetch(&filter, Fields::Books, &mut patience).await? else {
+                return Ok(false);
+            };
+            let base = Books::read(&document)?;
+            if let Some(()) = operation.done(&base)? {
+                self.confirm(claim.watcher, operation.token, &mut patience)
+                    .await?;
+                return Ok(true);
+            }
+            let Some(place) = base.place(claim.number, claim.token.cast_signed()) else {
+                return Ok(false);
+            };
+            let (mut books, mut update) = (base.clone(), Update::default());
+            match outcome {
+                Outcome::TryAgain(at) => books.try_again(place, *at, &mut update),
+                Outcome::Delivered => books.finish(place, None, now, &mut update),
+                Outcome::Refused(reason) => books.finish(place, Some(reason), now, &mut update),
+            }
+            let update = update.into_document(&base, operation.token);
+            match self.write(&base, update, &patience).await {
+                Ok(true) => return Ok(true),
+                Ok(false) => patience.after_losing().await?,
+                Err(failure) => operation.failed(failure, &base, (), &mut patience).await?,
+            }
+        }
+    }
+
+    async fn census(&self) -> Result<Census, StoreError> {
+        let _begun = self.begin()?;
+        let refused = doc! { "nw.refused.to": { "$gte": "" } };
+        let (on_time, late, paused, owed, refused) = tokio::try_join!(
+            self.count(doc! { "late": false, "paused": false }),
+            self.count(doc! { "late": true, "paused": false }),
+            self.count(paused_ones()),
+            self.sum(owing(), "$nw.owed"),
+            self.sum(refused, "$nw.refused"),
+        )?;
+        Ok(Census {
+            on_time,
+            late,
+            paused,
+            owed,
+            refused,
+        })
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        let _begun = self.begin()?;
+        let mut patience = Patience::new();
+        self.fetch(&doc! { "id": "" }, Fields::Books, &mut patience)
+            .await?;
+        self.server.beat(&mut patience).await
+    }
+
+    async fn close(&self) {
+        const LEAVING: Duration = Duration::from_secs(2);
+        if self.is_closed.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        self.begun.close();
+        let _ = tokio::time::timeout(TOTAL, self.begun.wait()).await;
+        self.beating.abort();
+        // What is still claimed will not be settled any more.
+        let _ = tokio::time::timeout(LEAVING, self.server.bury(self.server.id)).await;
+    }
+}
