@@ -38,7 +38,8 @@ pub struct Bells {
     pub delivery: Notify,
 }
 
-/// Why something that was asked for was not done. Nothing has changed then.
+/// Why something that was asked for was not done. Nothing has changed then, unless the store says that it may
+/// have.
 #[derive(Debug, thiserror::Error)]
 pub enum UseCaseError {
     /// There is no such watcher.
@@ -316,6 +317,11 @@ impl NightsWatch {
     fn failed(&self, trouble: &Trouble, error: StoreError) -> UseCaseError {
         self.metrics.store_errors.inc();
         trouble.is_on(&error);
+        if let StoreError::OutcomeUnknown(_) = error {
+            // If the change was made after all, nobody else announces it.
+            self.bells.scheduler.notify_one();
+            self.bells.delivery.notify_one();
+        }
         UseCaseError::Store(error)
     }
 }

@@ -14,7 +14,8 @@ use crate::domain::{
 /// # Contract
 ///
 /// *Durability.* When a method that changes something returns `Ok`, the change survives the death of the
-/// process; on an engine with a disk, also the loss of power. When it returns an error, nothing has changed.
+/// process; on an engine with a disk, also the loss of power. When it returns an error, nothing has changed,
+/// unless the error is [`StoreError::OutcomeUnknown`].
 ///
 /// *Atomicity.* Each method takes effect as a whole, at one instant between call and return. A reader never
 /// sees a watcher without the event, or without the deliveries, that belong to its state.
@@ -242,6 +243,10 @@ pub enum StoreError {
     /// The engine failed or is out of reach; it may be there later.
     #[error("the store is not available")]
     Unavailable(#[source] Box<dyn Error + Send + Sync>),
+    /// The engine was lost in the middle of a change, which has happened wholly or not at all, or still may.
+    /// Only an engine behind a network has a reason to say so.
+    #[error("the store was lost in the middle of a change, which may have been made")]
+    OutcomeUnknown(#[source] Box<dyn Error + Send + Sync>),
     /// The engine answered with something that this program did not write.
     #[error("the store holds something that cannot be understood: {0}")]
     Corrupt(String),
@@ -251,6 +256,11 @@ impl StoreError {
     /// The engine failed because of `cause`.
     pub fn unavailable(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Unavailable(cause.into())
+    }
+
+    /// Whether the change was made cannot be told, because of `cause`.
+    pub fn outcome_unknown(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::OutcomeUnknown(cause.into())
     }
 }
 

@@ -1652,9 +1652,9 @@ async fn texts_may_be_as_long_as_is_said_in_characters() {
 
 // A store that fails.
 
-/// Checks that every operation on watchers answers `status` if the store fails as `error` says, and shows
-/// nothing of the inside.
-async fn check_failures(status: u16, error: fn() -> StoreError) {
+/// Checks that every operation on watchers answers `status` and says `text` if the store fails as `error` says,
+/// and shows nothing of the inside.
+async fn check_failures(status: u16, text: &str, error: fn() -> StoreError) {
     let broken = Arc::new(AtomicBool::new(false));
     let is_broken = Arc::clone(&broken);
     let store = HookedStore::failing(move |_| is_broken.load(Ordering::SeqCst).then(error));
@@ -1676,7 +1676,7 @@ async fn check_failures(status: u16, error: fn() -> StoreError) {
     ] {
         let reply = house.get(&path).await;
         assert_eq!(reply.status, status, "{path}");
-        check_error(&reply, status, "");
+        check_error(&reply, status, text);
         assert!(!reply.everything().contains("secret"), "{}", reply.text);
     }
     check_ok(&house.get("/healthz").await);
@@ -1686,12 +1686,31 @@ async fn check_failures(status: u16, error: fn() -> StoreError) {
 
 #[tokio::test]
 async fn a_store_out_of_reach_is_unavailability() {
-    check_failures(503, || StoreError::unavailable("secret-host:27017 refused")).await;
+    check_failures(503, "nothing was changed", || {
+        StoreError::unavailable("secret-host:27017 refused")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_store_that_is_lost_in_the_middle_is_unavailability_of_another_kind() {
+    let lost = || StoreError::outcome_unknown("secret-host:27017 hung up");
+    let store = HookedStore::failing(move |call| (call == Call::Transact).then(lost));
+    let house = House::over(store).await;
+    let id = house.create("W").await;
+    let reply = house.get(&format!("/{id}?comment=made")).await;
+    check_error(&reply, 503, "it may have been done or not");
+    assert!(!reply.everything().contains("secret"), "{}", reply.text);
+    let history = house.everything().await;
+    assert!(history.contains("Triggered (made)"), "{history}");
 }
 
 #[tokio::test]
 async fn a_store_that_makes_no_sense_is_an_error_inside() {
-    check_failures(500, || StoreError::Corrupt("secret row 7".to_owned())).await;
+    check_failures(500, "inside", || {
+        StoreError::Corrupt("secret row 7".to_owned())
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -552,6 +552,35 @@ async fn a_store_that_fails_for_a_while_delays_and_loses_nothing() {
     assert_eq!(inbox.next().await, LATE);
 }
 
+#[tokio::test]
+async fn a_change_whose_outcome_is_unknown_is_watched_all_the_same() {
+    let lost = Arc::new(AtomicBool::new(true));
+    let is_lost = Arc::clone(&lost);
+    let store = HookedStore::failing(move |call| {
+        let fails =
+            matches!(call, Call::Insert | Call::Transact) && is_lost.load(Ordering::Relaxed);
+        fails.then(|| StoreError::outcome_unknown("the connection was lost"))
+    });
+    let house = House::over(store).await;
+    let _scheduler = house.start_scheduler();
+    let (_delivery, mut inbox) = house.start_delivery();
+    let draft = [
+        ("name", "Backup"),
+        ("periodicity", "3600"),
+        ("email", "ops@example.org"),
+    ];
+    assert_eq!(house.call("create", &draft).await.status, 503);
+    lost.store(false, Ordering::Relaxed);
+    eventually(async || house.get("/readyz").await.status == 200).await;
+    house.advance_millis(HOUR + 1);
+    assert_eq!(inbox.next().await, LATE);
+
+    lost.store(true, Ordering::Relaxed);
+    let triggered = house.call("trigger", &[("name", "Backup")]).await;
+    assert_eq!(triggered.status, 503);
+    assert_eq!(inbox.next().await, RESUMED);
+}
+
 /// A store whose failures begin when the first delivery is made, so that its success cannot be recorded.
 #[tokio::test]
 async fn a_success_that_cannot_be_recorded_at_once_is_not_repeated() {

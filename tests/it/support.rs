@@ -351,7 +351,8 @@ pub(crate) enum Call {
 
 type Hook = dyn Fn(Call) -> BoxFuture<'static, Result<(), StoreError>> + Send + Sync;
 
-/// A store in memory that asks a hook before each call: the hook may fail, wait or panic instead.
+/// A store in memory that asks a hook before each call: the hook may fail, wait or panic instead. If it says
+/// that the outcome is unknown, an insertion or a change is made all the same.
 pub(crate) struct HookedStore {
     inner: MemoryStore,
     hook: Box<Hook>,
@@ -381,7 +382,11 @@ impl HookedStore {
 #[async_trait]
 impl WatcherStore for HookedStore {
     async fn insert(&self, watcher: &Watcher, event: &Event) -> Result<(), InsertError> {
-        (self.hook)(Call::Insert).await?;
+        let hooked = (self.hook)(Call::Insert).await;
+        if let Err(StoreError::OutcomeUnknown(_)) = hooked {
+            self.inner.insert(watcher, event).await?;
+        }
+        hooked?;
         self.inner.insert(watcher, event).await
     }
 
@@ -392,7 +397,11 @@ impl WatcherStore for HookedStore {
         now: Timestamp,
         detail: Detail,
     ) -> Result<Transacted, TransactError> {
-        (self.hook)(Call::Transact).await?;
+        let hooked = (self.hook)(Call::Transact).await;
+        if let Err(StoreError::OutcomeUnknown(_)) = hooked {
+            self.inner.transact(key, action, now, detail).await?;
+        }
+        hooked?;
         self.inner.transact(key, action, now, detail).await
     }
 

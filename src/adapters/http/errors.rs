@@ -117,6 +117,13 @@ impl From<UseCaseError> for Rejection {
                     "the store is not available; nothing was changed, try again later",
                 );
             }
+            UseCaseError::Store(StoreError::OutcomeUnknown(_)) => {
+                return Self::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "the store was lost in the middle of this; it may have been done or not, look before you \
+                     do it again",
+                );
+            }
             UseCaseError::Store(StoreError::Corrupt(_)) => return Self::internal(),
         };
         Self::new(status, error.to_string())
@@ -235,7 +242,9 @@ fn describe(code: u16) -> &'static str {
         414 => "The path and query are too long.",
         431 => "The headers are too long.",
         500 => "Something went wrong inside.",
-        503 => "The service cannot do this now; nothing was changed.",
+        503 => {
+            "The service cannot do this now. Nothing was changed, unless the error says that this is not known."
+        }
         _ => "An error.",
     }
 }

@@ -1,7 +1,5 @@
 //! Calls of the driver: how long they may take, which are made again, and what their errors mean.
 
-use std::error::Error;
-use std::fmt;
 use std::time::Duration;
 
 use mongodb::error::{ErrorKind, WriteFailure};
@@ -105,26 +103,6 @@ impl From<Failure> for StoreError {
     }
 }
 
-/// A change that may have happened although it failed.
-#[derive(Debug)]
-struct OutcomeUnknown(Box<dyn Error + Send + Sync>);
-
-impl fmt::Display for OutcomeUnknown {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the outcome is unknown")
-    }
-}
-
-impl Error for OutcomeUnknown {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(&*self.0)
-    }
-}
-
-pub(super) fn outcome_unknown(cause: impl Into<Box<dyn Error + Send + Sync>>) -> StoreError {
-    StoreError::unavailable(OutcomeUnknown(cause.into()))
-}
-
 /// How much longer one call of the port may take.
 pub(super) struct Patience {
     until: Instant,
@@ -191,7 +169,7 @@ impl Patience {
         }
         let error = StoreError::from(failure);
         Err(match error {
-            StoreError::Unavailable(cause) if self.sent => outcome_unknown(cause),
+            StoreError::Unavailable(cause) if self.sent => StoreError::OutcomeUnknown(cause),
             error => error,
         })
     }
@@ -203,7 +181,7 @@ impl Patience {
         }
         let cause = "others change the same watcher all the time";
         Err(if self.sent {
-            outcome_unknown(cause)
+            StoreError::outcome_unknown(cause)
         } else {
             StoreError::unavailable(cause)
         })

@@ -149,9 +149,20 @@ fn unusable(failure: Failure) -> OpenError {
 }
 
 fn boxed(failure: Failure) -> Box<dyn Error + Send + Sync> {
-    match StoreError::from(failure) {
-        StoreError::Unavailable(cause) => cause,
+    cause(failure.into())
+}
+
+/// What is behind an error: that the store is not available goes without saying at the start.
+fn cause(error: StoreError) -> Box<dyn Error + Send + Sync> {
+    match error {
+        StoreError::Unavailable(cause) | StoreError::OutcomeUnknown(cause) => cause,
         error @ StoreError::Corrupt(_) => error.into(),
+    }
+}
+
+impl From<StoreError> for OpenError {
+    fn from(error: StoreError) -> Self {
+        Self::Unusable(cause(error))
     }
 }
 
@@ -251,10 +262,7 @@ pub(super) async fn make_indexes(table: &Table) -> Result<(), OpenError> {
     let mut patience = Patience::of(START);
     let watchers = &table.collection();
     let look = || table.first(doc! { "id": "" }, doc! { "id": 1 });
-    patience.insist(look).await.map_err(|error| match error {
-        StoreError::Unavailable(cause) => OpenError::Unusable(cause),
-        error @ StoreError::Corrupt(_) => OpenError::Unusable(error.into()),
-    })?;
+    patience.insist(look).await?;
     for index in &INDEXES {
         let making = watchers
             .create_index(index.model())

@@ -32,7 +32,7 @@ use tokio::task::AbortHandle;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use self::calls::{Failure, Patience, TOTAL, outcome_unknown};
+use self::calls::{Failure, Patience, TOTAL};
 pub use self::connect::{MongoSettings, OpenError};
 use self::documents::{
     Books, Owed, REMEMBERED, Stored, Update, date, new_document, read_history, read_id,
@@ -144,12 +144,13 @@ impl<T> Operation<T> {
         };
         if let Some(revision) = books.revision_before(self.token) {
             let place = self.tried.iter().position(|(base, _)| *base == revision);
-            let place = place.ok_or_else(|| outcome_unknown("another attempt was made"))?;
+            let place =
+                place.ok_or_else(|| StoreError::outcome_unknown("another attempt was made"))?;
             return Ok(Some(self.tried.swap_remove(place).1));
         }
         let since = books.revision.unwrap_or(0) - first;
         if since > i64::try_from(REMEMBERED).unwrap_or(i64::MAX) {
-            return Err(outcome_unknown("too much has happened since"));
+            return Err(StoreError::outcome_unknown("too much has happened since"));
         }
         Ok(None)
     }
@@ -204,9 +205,7 @@ impl MongoStore {
             watchers: watchers.clone(),
             servers: Table::new(database.collection("nights_watch_servers")),
         };
-        if let Err(StoreError::Unavailable(cause)) = server.beat(&mut Patience::new()).await {
-            return Err(OpenError::Unusable(cause));
-        }
+        server.beat(&mut Patience::new()).await?;
         let beating = tokio::spawn(server.clone().run()).abort_handle();
         Ok(Self {
             policy,
