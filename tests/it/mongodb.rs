@@ -516,6 +516,77 @@ async fn faults_that_stay_are_said_within_seconds_and_change_nothing() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_that_was_made_unknown_to_anybody_is_let_go() {
+    let database = empty().await;
+    let _one = one_who_fails().await;
+    let app = "unknown-claim";
+    let (store, _) = watched(&database, app).await;
+    let watcher = insert(&store, "aaaaaaaa").await;
+    act(&store, watcher, Action::PassDeadline, at(61)).await;
+    let mut rule = write_concern_error(91);
+    rule.insert("failCommands", ["update"]);
+    database.fail(app, "alwaysOn", rule).await;
+    let lost = store.claim(at(61), at(361), 1).await;
+    assert!(
+        matches!(lost, Err(StoreError::OutcomeUnknown(_))),
+        "{lost:?}"
+    );
+    database.fail_no_more().await;
+
+    let mut again = Vec::new();
+    eventually(async || {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        again = claim(&store, at(62)).await;
+        !again.is_empty()
+    })
+    .await;
+    let held = store
+        .settle(&again[0].key, &Outcome::Delivered, at(62))
+        .await;
+    assert!(held.expect("it answers"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_that_would_be_too_large_loses_its_oldest_events_only() {
+    const TOO_LARGE: i32 = 10_334;
+    let database = empty().await;
+    let _one = one_who_fails().await;
+    let app = "too-large";
+    let (store, _) = watched(&database, app).await;
+    let document = theirs("aaaaaaaa", 1_000);
+    let written = database.watchers().await.insert_one(document).await;
+    written.expect("it can be written");
+    // Three times: its history is halved as often.
+    let rule = doc! { "failCommands": ["update"], "errorCode": TOO_LARGE };
+    database.fail(app, doc! { "times": 3 }, rule).await;
+    let late = act(&store, id("aaaaaaaa"), Action::PassDeadline, at(60_001)).await;
+    database.fail_no_more().await;
+    assert!(late.watcher.state.is_late());
+    let left = look(&store, id("aaaaaaaa")).await.history;
+    assert_eq!(left.len(), 125);
+    assert_eq!(left[0].at, at(999 * 60));
+    assert_eq!(claim(&store, at(60_001)).await.len(), 2, "both are told");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_does_not_hold_up_the_others() {
+    let database = empty().await;
+    let store = open(&database).await;
+    let watcher = insert(&store, "aaaaaaaa").await;
+    act(&store, watcher, Action::PassDeadline, at(61)).await;
+    let mut odd = theirs("NOT ONE", 1);
+    odd.insert("nw", doc! { "rev": 1, "due": date(at(1)) });
+    let written = database.watchers().await.insert_one(odd).await;
+    written.expect("it can be written");
+    let lease_end = at(361);
+    let claims = store.claim(at(61), lease_end, 1).await.expect("it answers");
+    assert_eq!(claims.len(), 1);
+    assert_eq!(claims[0].key.watcher, watcher);
+    let next = store.next_delivery().await.expect("it answers");
+    assert_eq!(next, Some(lease_end), "it was set aside");
+}
+
 // Settings.
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,7 +14,7 @@
 //! | `due` | the earliest `due` among these |
 //! | `refused` | deliveries that were refused for good, one a recipient |
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use mongodb::bson::{
     Array, Bson, DateTime, Document, deserialize_from_document, doc, serialize_to_document,
@@ -29,12 +29,42 @@ use crate::ports::StoreError;
 
 /// How many changes a document remembers.
 pub(super) const REMEMBERED: usize = 32;
-/// How many notices a watcher may owe before those in the middle give way: a document has a size.
-const MOST_NOTICES: usize = 100;
+/// How many notices a watcher may owe before some of them give way: a document has a size.
+const MOST_NOTICES: usize = 1_000;
+/// How many deliveries.
+const MOST_OWED: usize = 10_000;
 /// How many refusals a watcher keeps.
 const MOST_REFUSED: usize = 200;
 /// How many characters of a refusal are kept.
 const REASON: usize = 500;
+
+/// How much a document may hold of what grows. It has 16 MiB at most, whatever that is full of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Room {
+    events: usize,
+    notices: usize,
+}
+
+impl Room {
+    pub(super) fn new(policy: HistoryPolicy) -> Self {
+        Self {
+            events: policy.limit(),
+            notices: MOST_NOTICES,
+        }
+    }
+
+    /// After a document has proved too large: old events go first, notices last. Returns whether anything can.
+    pub(super) fn shrink(&mut self) -> bool {
+        const FEWEST: usize = 16;
+        if self.events > HistoryPolicy::ALWAYS {
+            self.events = (self.events / 2).max(HistoryPolicy::ALWAYS);
+            return true;
+        }
+        let can_shrink = self.notices > FEWEST;
+        self.notices = (self.notices / 2).max(FEWEST);
+        can_shrink
+    }
+}
 
 /// A watcher as it is stored.
 #[derive(Debug)]
@@ -175,6 +205,15 @@ fn number(value: Option<&Bson>) -> Option<f64> {
     }
 }
 
+/// An integer; shells write small ones as the shorter type.
+fn integer(value: Option<&Bson>) -> Option<i64> {
+    match value? {
+        Bson::Int64(number) => Some(*number),
+        Bson::Int32(number) => Some(i64::from(*number)),
+        _ => None,
+    }
+}
+
 /// The events of a document, as far as they were read and `policy` keeps them; behind `event`, if there is a
 /// new one.
 pub(super) fn read_history(
@@ -293,9 +332,9 @@ impl Books {
         let Some(ours) = ours(document) else {
             return Ok(books);
         };
-        let revision = ours.get_i64("rev");
+        let revision = integer(ours.get("rev"));
         books.revision =
-            Some(revision.map_err(|_| corrupt(format!("the revision of {}", books.id)))?);
+            Some(revision.ok_or_else(|| corrupt(format!("the revision of {}", books.id)))?);
         books.last_number = ours.get_i64("numbered").unwrap_or(0);
         books.operations = list(ours, "ops").filter_map(Bson::as_i64).collect();
         for entry in list(ours, "owed") {
@@ -331,10 +370,16 @@ impl Books {
     }
 
     /// Owes a delivery of each notice to each of its recipients, and notes in `update` what that changes.
-    pub(super) fn owe(&mut self, notices: &[Notice], now: Timestamp, update: &mut Update) {
+    pub(super) fn owe(
+        &mut self,
+        notices: &[Notice],
+        now: Timestamp,
+        room: Room,
+        update: &mut Update,
+    ) {
         for notice in notices {
             if notice.kind == NoticeKind::Late {
-                self.make_room(update);
+                self.make_room(room, update);
             }
             let form = NoticeForm::of(notice);
             self.last_number += 1;
@@ -360,29 +405,42 @@ impl Books {
         }
     }
 
-    /// Of very many notices that nobody could be told yet, the newest two that everybody waits for give way.
-    fn make_room(&mut self, update: &mut Update) {
-        let numbers: HashSet<i64> = self.owed.iter().map(|owed| owed.notice).collect();
-        if numbers.len() < MOST_NOTICES {
-            return;
-        }
+    /// Of very many notices that somebody could not be told yet the newest give way, two by two: a lateness and
+    /// its end. Whoever misses them reads of those before and after, and the refusals tell.
+    fn make_room(&mut self, room: Room, update: &mut Update) {
+        let begun = |owed: &&Owed| owed.due.is_some();
         let begun: HashSet<i64> = self
             .owed
             .iter()
-            .filter(|owed| owed.due.is_some())
+            .filter(begun)
             .map(|owed| owed.notice)
             .collect();
-        let mut waiting: Vec<i64> = numbers.difference(&begun).copied().collect();
-        waiting.sort_unstable_by(|one, other| other.cmp(one));
-        waiting.truncate(2);
-        for number in &waiting {
-            update.unset(format!("nw.notices.n{number}"));
+        let numbers: BTreeSet<i64> = self.owed.iter().map(|owed| owed.notice).collect();
+        let mut count = numbers.len();
+        let mut waiting: Vec<i64> = numbers.into_iter().collect();
+        waiting.retain(|number| !begun.contains(number));
+        waiting.reverse();
+        for pair in waiting.chunks_exact(2) {
+            if count < room.notices && self.owed.len() < MOST_OWED {
+                return;
+            }
+            for number in pair {
+                update.unset(format!("nw.notices.n{number}"));
+            }
+            let owed = std::mem::take(&mut self.owed);
+            let (gone, kept): (Vec<Owed>, _) = owed
+                .into_iter()
+                .partition(|owed| pair.contains(&owed.notice));
+            (count, self.owed) = (count - 2, kept);
+            for owed in &gone {
+                self.refuse(&owed.to, "too many notices were owed");
+            }
+            self.note_refused(update);
+            tracing::warn!(
+                watcher = self.id.as_str(),
+                "too many notices are owed: one lateness and its end will not be told"
+            );
         }
-        self.owed.retain(|owed| !waiting.contains(&owed.notice));
-        tracing::warn!(
-            watcher = self.id.as_str(),
-            "too many notices are owed: one lateness and its end will not be told"
-        );
     }
 
     fn note_owed(&self, update: &mut Update) {
@@ -425,16 +483,16 @@ impl Books {
         claimed
     }
 
-    /// Lets go of all claims of a server. Returns whether it had any.
+    /// Lets go of claims. Returns whether there were any.
     pub(super) fn release(
         &mut self,
-        by: i64,
+        which: impl Fn(&Owed) -> bool,
         mut token: impl FnMut() -> i64,
         update: &mut Update,
     ) -> bool {
         let mut any = false;
         for owed in &mut self.owed {
-            if owed.by == Some(by) {
+            if owed.by.is_some() && which(owed) {
                 owed.by = None;
                 owed.token = token();
                 owed.due = Some(DateTime::from_millis(0));
@@ -478,16 +536,21 @@ impl Books {
         if let Some(reason) = refused {
             self.refuse(&done.to, reason);
         }
+        self.note_refused(update);
+        self.note_owed(update);
+    }
+
+    fn note_refused(&self, update: &mut Update) {
         let refused: Array = self.refused.iter().filter_map(to_form).collect();
         if refused.is_empty() {
             update.unset("nw.refused");
         } else {
             update.set("nw.refused", refused);
         }
-        self.note_owed(update);
     }
 
     fn refuse(&mut self, to: &str, why: &str) {
+        self.refused.retain(|refused| refused.to != to);
         self.refused.push(Refused {
             to: to.to_owned(),
             why: why.chars().take(REASON).collect(),
@@ -618,10 +681,11 @@ impl Update {
         update
     }
 
-    /// Puts `event` before a history that keeps so many.
-    pub(super) fn record(&mut self, event: &Event, keep: usize) {
-        let keep = i64::try_from(keep).unwrap_or(i64::MAX);
-        let push = doc! { "$each": [event_form(event)], "$position": 0, "$slice": keep };
+    /// Puts `event`, if there is one, before a history that keeps as many as there is room for.
+    pub(super) fn record(&mut self, event: Option<&Event>, room: Room) {
+        let keep = i64::try_from(room.events).unwrap_or(i64::MAX);
+        let events: Array = event.map(event_form).into_iter().collect();
+        let push = doc! { "$each": events, "$position": 0, "$slice": keep };
         self.push.insert("history", push);
     }
 
@@ -636,5 +700,96 @@ impl Update {
             update.insert("$unset", self.unset);
         }
         update
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ANN: &str = "ann@example.org";
+
+    fn notice(kind: NoticeKind) -> Notice {
+        let at = Timestamp::from_millis(1_000);
+        Notice {
+            id: NoticeId::parse("6ba7b810-9dad-51d1-80b4-00c04fd430c8").expect("an identity"),
+            kind,
+            at,
+            name: Name::parse("Backup").expect("a name"),
+            description: Description::default(),
+            periodicity: Periodicity::from_millis(1).expect("a periodicity"),
+            deadline: at,
+            last_event: at,
+            recipients: vec![Recipient::parse(ANN).expect("an address")],
+        }
+    }
+
+    /// A watcher that owes so many outages, each a lateness and its end, to somebody who is not to be reached.
+    fn owing(outages: usize, room: Room) -> Books {
+        let mut books = Books {
+            id: WatcherId::parse("aaaaaaaa").expect("letters"),
+            revision: Some(1),
+            operations: Vec::new(),
+            last_number: 0,
+            owed: Vec::new(),
+            refused: Vec::new(),
+        };
+        let at = Timestamp::from_millis(1_000);
+        let resumed = NoticeKind::Resumed {
+            late: None,
+            next_deadline: at,
+        };
+        for _ in 0..outages {
+            let both = [notice(NoticeKind::Late), notice(resumed)];
+            books.owe(&both, at, room, &mut Update::default());
+        }
+        books
+    }
+
+    #[test]
+    fn a_thousand_notices_wait_before_the_newest_outages_give_way() {
+        let room = Room::new(HistoryPolicy::default());
+        let full = owing(MOST_NOTICES / 2, room);
+        assert_eq!(full.owed.len(), MOST_NOTICES);
+        assert!(full.refused.is_empty());
+
+        let mut more = full.clone();
+        let mut update = Update::default();
+        let at = Timestamp::from_millis(2_000);
+        more.owe(&[notice(NoticeKind::Late)], at, room, &mut update);
+        assert_eq!(more.owed.len(), MOST_NOTICES - 1);
+        let (oldest, newest) = full.owed.split_at(MOST_NOTICES - 2);
+        let numbers = |owed: &[Owed]| owed.iter().map(|owed| owed.number).collect::<Vec<_>>();
+        assert_eq!(numbers(&more.owed[..MOST_NOTICES - 2]), numbers(oldest));
+        for owed in newest {
+            let notice = format!("nw.notices.n{}", owed.notice);
+            assert!(
+                update.unset.contains_key(&notice),
+                "{notice} is left behind"
+            );
+        }
+        assert_eq!(more.refused.len(), 1, "{:?}", more.refused);
+        assert_eq!(more.refused[0].to, ANN);
+        assert!(update.set.contains_key("nw.refused"));
+    }
+
+    #[test]
+    fn a_document_that_is_too_large_gives_up_events_first() {
+        let mut room = Room::new(HistoryPolicy::default());
+        let mut steps = Vec::new();
+        while room.shrink() {
+            steps.push((room.events, room.notices));
+        }
+        assert_eq!(steps[..2], [(500, MOST_NOTICES), (250, MOST_NOTICES)]);
+        assert_eq!(steps[4], (HistoryPolicy::ALWAYS, MOST_NOTICES / 2));
+        assert_eq!(steps.last(), Some(&(HistoryPolicy::ALWAYS, 16)));
+
+        let full = owing(100, Room::new(HistoryPolicy::default()));
+        let mut less = full.clone();
+        let at = Timestamp::from_millis(2_000);
+        let mut update = Update::default();
+        less.owe(&[notice(NoticeKind::Late)], at, room, &mut update);
+        assert!(less.owed.len() <= 16, "{}", less.owed.len());
+        assert_eq!(less.owed[0].number, full.owed[0].number);
     }
 }

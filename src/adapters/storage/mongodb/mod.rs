@@ -23,6 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::{StreamExt, stream};
 use mongodb::Client;
 use mongodb::bson::{Document, doc};
 pub use mongodb::options::ClientOptions;
@@ -35,10 +36,10 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use self::calls::{Failure, Patience, TOTAL};
 pub use self::connect::{MongoSettings, OpenError};
 use self::documents::{
-    Books, Owed, REMEMBERED, Stored, Update, date, new_document, read_history, read_id,
+    Books, Owed, REMEMBERED, Room, Stored, Update, date, new_document, read_history, read_id,
     read_notice, read_watcher, timestamp,
 };
-use self::servers::Server;
+use self::servers::{Server, Strays};
 use self::table::{Question, Table};
 use crate::domain::{
     Action, Event, Filter, HistoryPolicy, Notice, Recipient, Slug, Timestamp, Watcher, WatcherId,
@@ -173,6 +174,8 @@ impl<T> Operation<T> {
 impl MongoStore {
     /// How many watchers of a list are read at a time.
     const BATCH: usize = 100;
+    /// How many watchers' deliveries are claimed at a time.
+    const AT_A_TIME: usize = 16;
 
     /// Opens the database, makes its indexes, and makes itself known to the other servers.
     ///
@@ -204,6 +207,7 @@ impl MongoStore {
             id: random(),
             watchers: watchers.clone(),
             servers: Table::new(database.collection("nights_watch_servers")),
+            strays: Strays::default(),
         };
         server.beat(&mut Patience::new()).await?;
         let beating = tokio::spawn(server.clone().run()).abort_handle();
@@ -278,23 +282,37 @@ impl MongoStore {
     async fn claim_some(
         &self,
         base: Books,
-        numbers: &[i64],
+        numbers: Vec<i64>,
+        lease_end: Timestamp,
+    ) -> Result<Vec<Claim>, StoreError> {
+        let mut update = Update::default();
+        let owed = base
+            .clone()
+            .claim(&numbers, self.server.id, lease_end, random, &mut update);
+        let claimed = self.try_claim(&base, update, owed.clone(), lease_end).await;
+        if claimed.is_err() {
+            self.server.strays.add(&base, &owed);
+        }
+        claimed
+    }
+
+    async fn try_claim(
+        &self,
+        base: &Books,
+        update: Update,
+        owed: Vec<Owed>,
         lease_end: Timestamp,
     ) -> Result<Vec<Claim>, StoreError> {
         let mut patience = Patience::new();
         let mut operation: Operation<()> = Operation::new();
-        let mut update = Update::default();
-        let owed = base
-            .clone()
-            .claim(numbers, self.server.id, lease_end, random, &mut update);
-        let update = update.into_document(&base, operation.token);
+        let update = update.into_document(base, operation.token);
         let filter = doc! { "id": base.id.as_str() };
         loop {
-            match self.write(&base, update.clone(), &patience).await {
+            match self.write(base, update.clone(), &patience).await {
                 Ok(true) => break,
                 Ok(false) if operation.tried.is_empty() => return Ok(Vec::new()),
                 Ok(false) => {}
-                Err(failure) => operation.failed(failure, &base, (), &mut patience).await?,
+                Err(failure) => operation.failed(failure, base, (), &mut patience).await?,
             }
             let found = self.fetch(&filter, Fields::Books, &mut patience).await?;
             let Some(found) = found.as_ref().map(Books::read).transpose()? else {
@@ -339,6 +357,17 @@ impl MongoStore {
             }
         }
         Ok(claims)
+    }
+
+    /// What cannot be read is not looked at again until the watcher changes: it must not hold up the others.
+    async fn set_aside(&self, document: &Document, error: &StoreError) -> Result<(), StoreError> {
+        tracing::error!(%error, "what a watcher owes cannot be delivered");
+        let is_it = doc! { "_id": document.get("_id") };
+        let not_due = || {
+            let update = doc! { "$unset": { "nw.due": "" } };
+            self.watchers.update(is_it.clone(), update)
+        };
+        Patience::new().insist(not_due).await.map(drop)
     }
 
     async fn count(&self, filter: Document) -> Result<u64, StoreError> {
@@ -443,16 +472,24 @@ fn owing() -> Document {
     doc! { "nw.due": { "$type": "date" } }
 }
 
-/// What a server can select by; `None` if nothing can match.
+/// The watchers in the states that `filter` allows; `None` if it allows none. Each state is a range of an index
+/// by slug, which is why it names both fields.
 fn states(filter: &Filter) -> Option<Document> {
-    let on_time = filter.allows(false, false);
-    let late = filter.allows(true, false);
-    let paused = filter.allows(false, true);
-    match (on_time, late, paused) {
-        (false, false, false) => None,
-        (true, false, false) => Some(doc! { "late": false, "paused": false }),
-        (false, true, false) => Some(doc! { "late": true, "paused": false }),
-        (false, false, true) => Some(paused_ones()),
+    let on_time = doc! { "late": false, "paused": false };
+    let late = doc! { "late": true, "paused": false };
+    let states = [
+        (filter.allows(false, false), on_time),
+        (filter.allows(true, false), late),
+        (filter.allows(false, true), paused_ones()),
+    ];
+    let mut allowed: Vec<Document> = states
+        .into_iter()
+        .filter_map(|(is_allowed, state)| is_allowed.then_some(state))
+        .collect();
+    match allowed.len() {
+        0 => None,
+        1 => allowed.pop(),
+        2 => Some(doc! { "$or": allowed }),
         _ => Some(Document::new()),
     }
 }
@@ -521,7 +558,8 @@ impl WatcherStore for MongoStore {
         let _turn = self.turns.take(text_of(key), &patience).await?;
         let mut operation: Operation<Transacted> = Operation::new();
         let mut filter = filter_of(key);
-        let mut keep = self.policy.limit();
+        let ample = Room::new(self.policy);
+        let mut room = ample;
         loop {
             let document = self
                 .fetch(&filter, Fields::Transition(detail), &mut patience)
@@ -557,18 +595,16 @@ impl WatcherStore for MongoStore {
                 return Ok(done);
             }
             let mut update = Update::of_watcher(&watcher, &change.watcher);
-            if let Some(event) = &change.event {
-                update.record(event, keep);
+            if change.event.is_some() || room != ample {
+                update.record(change.event.as_ref(), room);
             }
-            base.clone().owe(&change.notices, now, &mut update);
+            base.clone().owe(&change.notices, now, room, &mut update);
             let update = update.into_document(&base, operation.token);
             match self.write(&base, update, &patience).await {
                 Ok(true) => return Ok(done),
                 Ok(false) => patience.after_losing().await?,
                 Err(failure) if failure.is_duplicate_key() => return Err(TransactError::SlugTaken),
-                Err(failure) if failure.is_too_large() && keep > HistoryPolicy::ALWAYS => {
-                    keep = (keep / 2).max(HistoryPolicy::ALWAYS);
-                }
+                Err(failure) if failure.is_too_large() && room.shrink() => {}
                 Err(failure) => {
                     operation
                         .failed(failure, &base, done, &mut patience)
@@ -708,6 +744,7 @@ impl WatcherStore for MongoStore {
         loop {
             let mut due = Vec::new();
             let mut owing = Vec::new();
+            let mut is_whole = true;
             for document in self.all(&question, &mut patience).await? {
                 match Books::read(&document) {
                     Ok(books) => {
@@ -715,8 +752,10 @@ impl WatcherStore for MongoStore {
                         due.extend(books.due(now).map(|(at, number)| (at, place, number)));
                         owing.push((books, Vec::new()));
                     }
-                    // It must not hold up the others.
-                    Err(error) => tracing::error!(%error, "deliveries cannot be claimed"),
+                    Err(error) => {
+                        self.set_aside(&document, &error).await?;
+                        is_whole = false;
+                    }
                 }
             }
             due.sort_unstable();
@@ -724,19 +763,26 @@ impl WatcherStore for MongoStore {
             for (_, place, number) in &due {
                 owing[*place].1.push(*number);
             }
-            let mut claims = Vec::new();
-            for (books, numbers) in owing.into_iter().filter(|(_, some)| !some.is_empty()) {
-                match self.claim_some(books, &numbers, lease_end).await {
+            let owing = owing.into_iter().filter(|(_, some)| !some.is_empty());
+            let claiming = owing.map(|(books, some)| self.claim_some(books, some, lease_end));
+            let claimed: Vec<_> = stream::iter(claiming)
+                .buffered(Self::AT_A_TIME)
+                .collect()
+                .await;
+            let (mut claims, mut failure) = (Vec::new(), None);
+            for claimed in claimed {
+                match claimed {
                     Ok(claimed) => claims.extend(claimed),
-                    // What was claimed before is not to be lost.
-                    Err(error) if claims.is_empty() => return Err(error),
-                    Err(_) => break,
+                    Err(error) => failure = Some(error),
                 }
             }
-            if !claims.is_empty() || due.is_empty() {
-                return Ok(claims);
+            match failure {
+                // What was claimed is not to be lost for the rest.
+                Some(error) if claims.is_empty() => return Err(error),
+                _ if !claims.is_empty() || (due.is_empty() && is_whole) => return Ok(claims),
+                _ => {}
             }
-            // Others were quicker each time, and there may be more.
+            // Others were quicker each time, or something was in the way, and there may be more.
             patience.after_losing().await?;
         }
     }

@@ -1,21 +1,24 @@
 //! The servers that share a database, and what becomes of the claims of one that died.
 //!
-//! Each beats every two seconds, in a document of its own in `nights_watch_servers`. One whose beat the others
-//! have seen standing still for five rounds is gone: its claims are due again, and its document goes.
+//! Each beats every second, in a document of its own in `nights_watch_servers`. One whose beat the others have
+//! seen standing still for five rounds is gone: its claims are due again, and its document goes. Rounds count
+//! only in a row: while the database is away nobody can beat, and whoever finds it first must not bury the rest.
 
 use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mongodb::bson::doc;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::calls::Patience;
-use super::documents::{Books, Update};
+use super::documents::{Books, Owed, Update};
 use super::table::{Question, Table};
 use super::{Fields, random};
+use crate::domain::WatcherId;
 use crate::ports::StoreError;
 
-const PERIOD: Duration = Duration::from_secs(2);
+const PERIOD: Duration = Duration::from_secs(1);
 const ROUNDS: u32 = 5;
 
 /// One of the servers: this one.
@@ -24,6 +27,34 @@ pub(super) struct Server {
     pub(super) id: i64,
     pub(super) watchers: Table,
     pub(super) servers: Table,
+    pub(super) strays: Strays,
+}
+
+/// Claims of ours that nobody will settle: whether they were made was not known to whoever wanted them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Strays(Arc<Mutex<Vec<Stray>>>);
+
+#[derive(Clone, Debug)]
+struct Stray {
+    watcher: WatcherId,
+    /// The revision that the claim would have followed.
+    base: Option<i64>,
+    tokens: Vec<i64>,
+}
+
+impl Strays {
+    /// What was to be claimed after `base` is to be let go of as soon as the database is there.
+    pub(super) fn add(&self, base: &Books, claimed: &[Owed]) {
+        self.list().push(Stray {
+            watcher: base.id,
+            base: base.revision,
+            tokens: claimed.iter().map(|owed| owed.token).collect(),
+        });
+    }
+
+    fn list(&self) -> std::sync::MutexGuard<'_, Vec<Stray>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Server {
@@ -36,12 +67,14 @@ impl Server {
             rounds.tick().await;
             if let Err(error) = self.round(&mut seen).await {
                 tracing::debug!(%error, "the other servers cannot be looked after");
+                seen.clear();
             }
         }
     }
 
     async fn round(&self, seen: &mut HashMap<i64, (i64, u32)>) -> Result<(), StoreError> {
         self.beat(&mut Patience::new()).await?;
+        self.release_strays().await?;
         let others = self.others().await?;
         seen.retain(|id, _| others.contains_key(id));
         for (id, beat) in others {
@@ -81,6 +114,50 @@ impl Server {
         Ok(read.filter(|(id, _)| *id != self.id).collect())
     }
 
+    async fn release_strays(&self) -> Result<(), StoreError> {
+        loop {
+            let Some(stray) = self.strays.list().last().cloned() else {
+                return Ok(());
+            };
+            match self.release_stray(&stray).await {
+                Err(StoreError::Corrupt(_)) | Ok(()) => {}
+                Err(error) => return Err(error),
+            }
+            // Only this loop takes away, but others may have added to the end meanwhile.
+            let is_it = |other: &Stray| other.tokens == stray.tokens;
+            self.strays.list().retain(|other| !is_it(other));
+        }
+    }
+
+    async fn release_stray(&self, stray: &Stray) -> Result<(), StoreError> {
+        let filter = doc! { "id": stray.watcher.as_str() };
+        let mut patience = Patience::new();
+        loop {
+            let find = || {
+                self.watchers
+                    .first(filter.clone(), Fields::Books.document())
+            };
+            let Some(document) = patience.insist(find).await? else {
+                return Ok(());
+            };
+            let mut books = Books::read(&document)?;
+            let base = books.clone();
+            let mut update = Update::default();
+            let was_made = books.release(
+                |owed| stray.tokens.contains(&owed.token),
+                random,
+                &mut update,
+            );
+            // If it can still be made, a new revision is what prevents that.
+            if !was_made && base.revision != stray.base {
+                return Ok(());
+            }
+            if self.replace(&base, update, &mut patience).await? {
+                return Ok(());
+            }
+        }
+    }
+
     /// Lets go of all claims of the server `id`, and forgets it.
     pub(super) async fn bury(&self, id: i64) -> Result<(), StoreError> {
         let mut patience = Patience::new();
@@ -92,16 +169,32 @@ impl Server {
             let Some(document) = patience.insist(claimed).await? else {
                 break;
             };
-            let mut books = Books::read(&document)?;
-            let (filter, mut update) = (books.filter(), Update::default());
-            books.release(id, random, &mut update);
-            let update = update.into_document(&books, random());
-            let released = || self.watchers.update(filter.clone(), update.clone());
-            if !patience.insist(released).await? {
-                patience.after_losing().await?;
-            }
+            // Where that cannot be read, the claims end with their lease.
+            let Ok(mut books) = Books::read(&document) else {
+                break;
+            };
+            let (base, mut update) = (books.clone(), Update::default());
+            books.release(|owed| owed.by == Some(id), random, &mut update);
+            self.replace(&base, update, &mut patience).await?;
         }
         let gone = || self.servers.delete(doc! { "_id": id });
         patience.insist(gone).await.map(drop)
+    }
+
+    /// Writes `update`, which may be written twice, if the document is still as it was read. Returns whether it
+    /// was, when it is time to read it again.
+    async fn replace(
+        &self,
+        base: &Books,
+        update: Update,
+        patience: &mut Patience,
+    ) -> Result<bool, StoreError> {
+        let (filter, update) = (base.filter(), update.into_document(base, random()));
+        let write = || self.watchers.update(filter.clone(), update.clone());
+        let written = patience.insist(write).await?;
+        if !written {
+            patience.after_losing().await?;
+        }
+        Ok(written)
     }
 }
