@@ -110,15 +110,12 @@ impl NightsWatch {
     pub async fn create(&self, draft: Draft) -> Result<Record, UseCaseError> {
         let now = self.clock.now();
         for _ in 0..Self::DRAWS {
-            let (watcher, event) = Watcher::create(draw_id(), draft.clone(), now);
-            match self.store.insert(&watcher, &event).await {
+            let record = Record::from(Watcher::create(draw_id(), draft.clone(), now));
+            match self.store.insert(&record).await {
                 Ok(()) => {
                     self.writing.is_over();
                     self.bells.scheduler.notify_one();
-                    return Ok(Record {
-                        watcher,
-                        history: vec![event],
-                    });
+                    return Ok(record);
                 }
                 Err(InsertError::IdTaken) => {}
                 Err(InsertError::SlugTaken) => return Err(UseCaseError::NameTaken),

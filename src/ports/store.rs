@@ -39,13 +39,14 @@ use crate::domain::{
 /// [`HistoryPolicy`]: crate::domain::HistoryPolicy
 #[async_trait]
 pub trait WatcherStore: Send + Sync {
-    /// Keeps a new watcher with its first event.
+    /// Keeps a watcher that it has not had, with its history: one event, for a new one, or those that another
+    /// store kept. A watcher that is late owes nothing for that.
     ///
     /// # Errors
     ///
     /// [`InsertError::IdTaken`] or [`InsertError::SlugTaken`] if another watcher has the same identifier or
     /// slug, however closely the two inserts race.
-    async fn insert(&self, watcher: &Watcher, event: &Event) -> Result<(), InsertError>;
+    async fn insert(&self, record: &Record) -> Result<(), InsertError>;
 
     /// Changes the watcher named by `key` as [`Watcher::apply`] says of `action` at `now`.
     ///
@@ -157,13 +158,23 @@ pub enum Detail {
     Full,
 }
 
-/// A watcher as a store hands it out.
+/// A watcher as a store takes it in and hands it out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     /// The watcher.
     pub watcher: Watcher,
     /// Its history, newest first, as far as the history policy keeps it; empty with [`Detail::Summary`].
     pub history: Vec<Event>,
+}
+
+/// A new watcher with its first event.
+impl From<(Watcher, Event)> for Record {
+    fn from((watcher, event): (Watcher, Event)) -> Self {
+        Self {
+            watcher,
+            history: vec![event],
+        }
+    }
 }
 
 /// What [`WatcherStore::transact`] did.

@@ -63,6 +63,7 @@ macro_rules! suite {
             an_inserted_watcher_is_found_by_each_key,
             a_name_has_to_be_the_very_same,
             identifiers_and_slugs_are_unique,
+            a_watcher_may_come_with_a_history_and_late,
             of_racing_inserts_of_one_slug_one_wins,
             of_racing_inserts_of_one_identifier_one_wins,
             every_field_survives,
@@ -300,13 +301,10 @@ async fn insert(store: &Store, draft: Draft) -> Watcher {
 
 /// Inserts a watcher, and returns how it has to be found.
 async fn insert_at(store: &Store, draft: Draft, now: Timestamp) -> Record {
-    let (watcher, event) = Watcher::create(fresh_id(), draft, now);
-    let inserted = store.insert(&watcher, &event).await;
+    let record = Record::from(Watcher::create(fresh_id(), draft, now));
+    let inserted = store.insert(&record).await;
     inserted.expect("it can be inserted");
-    Record {
-        watcher,
-        history: vec![event],
-    }
+    record
 }
 
 async fn act(store: &Store, id: WatcherId, action: Action, now: Timestamp) -> Transacted {

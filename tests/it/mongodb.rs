@@ -11,8 +11,8 @@ use nights_watch::adapters::storage::mongodb::{
     ClientOptions, MongoSettings, MongoStore, OpenError,
 };
 use nights_watch::domain::{
-    Action, Comment, Description, Draft, Event, Filter, HistoryPolicy, Name, Periodicity,
-    Recipient, State, Timestamp, Watcher, WatcherId,
+    Action, Comment, Description, Draft, Filter, HistoryPolicy, Name, Periodicity, Recipient,
+    State, Timestamp, Watcher, WatcherId,
 };
 use nights_watch::ports::{
     Claim, Detail, InsertError, Key, Outcome, Record, StoreError, TransactError, WatcherStore,
@@ -72,8 +72,8 @@ fn taken(sent: &Mutex<Vec<String>>) -> Vec<String> {
     std::mem::take(&mut *sent.lock().expect("a list"))
 }
 
-/// A watcher that may be silent for a minute and tells one person.
-fn watcher(letters: &str) -> (Watcher, Event) {
+/// A new watcher that may be silent for a minute and tells one person.
+fn watcher(letters: &str) -> Record {
     let draft = Draft {
         name: Name::parse(&format!("Job {letters}")).expect("a name"),
         description: Description::default(),
@@ -81,16 +81,13 @@ fn watcher(letters: &str) -> (Watcher, Event) {
         recipients: vec![Recipient::parse("a@x.example").expect("an address")],
         paused: false,
     };
-    Watcher::create(id(letters), draft, at(0))
+    Watcher::create(id(letters), draft, at(0)).into()
 }
 
 async fn insert(store: &MongoStore, letters: &str) -> WatcherId {
-    let (watcher, event) = watcher(letters);
-    store
-        .insert(&watcher, &event)
-        .await
-        .expect("it can be inserted");
-    watcher.id
+    let inserted = store.insert(&watcher(letters)).await;
+    inserted.expect("it can be inserted");
+    id(letters)
 }
 
 async fn act(store: &MongoStore, id: WatcherId, action: Action, now: Timestamp) -> Record {
@@ -243,8 +240,8 @@ async fn indexes_of_other_names_will_do_but_have_to_be_unique() {
     let first = open(&database).await;
     insert(&first, "aaaaaaaa").await;
     let again = open(&database).await;
-    let (watcher, event) = watcher("aaaaaaaa");
-    let taken = again.insert(&watcher, &event).await;
+    let same = watcher("aaaaaaaa");
+    let taken = again.insert(&same).await;
     assert!(matches!(taken, Err(InsertError::IdTaken)), "{taken:?}");
 
     let other = empty().await;
@@ -257,7 +254,7 @@ async fn indexes_of_other_names_will_do_but_have_to_be_unique() {
     match MongoStore::open(&other.settings(), HistoryPolicy::default()).await {
         Ok(store) => {
             insert(&store, "aaaaaaaa").await;
-            let taken = store.insert(&watcher, &event).await;
+            let taken = store.insert(&same).await;
             assert!(matches!(taken, Err(InsertError::IdTaken)), "{taken:?}");
         }
         Err(refused) => assert!(matches!(refused, OpenError::NotUnique("id")), "{refused}"),

@@ -72,10 +72,10 @@ async fn insert(store: &SqliteStore, letters: &str, name: &str) -> (Watcher, Eve
         recipients: vec![Recipient::parse("a@x.example").expect("an address")],
         paused: false,
     };
-    let (watcher, event) = Watcher::create(id(letters), draft, at(0));
-    let inserted = store.insert(&watcher, &event).await;
+    let created = Watcher::create(id(letters), draft, at(0));
+    let inserted = store.insert(&created.clone().into()).await;
     inserted.expect("it can be inserted");
-    (watcher, event)
+    created
 }
 
 async fn act(store: &SqliteStore, id: WatcherId, action: Action, now: Timestamp) -> Record {

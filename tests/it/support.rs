@@ -13,9 +13,7 @@ use nights_watch::adapters::http::{Site, serve};
 use nights_watch::adapters::storage::memory::MemoryStore;
 use nights_watch::app::use_cases::Bells;
 use nights_watch::app::{DeliveryLoop, Health, Metrics, NightsWatch, Scheduler};
-use nights_watch::domain::{
-    Action, Event, Filter, HistoryPolicy, Slug, Timestamp, Watcher, WatcherId,
-};
+use nights_watch::domain::{Action, Filter, HistoryPolicy, Slug, Timestamp, WatcherId};
 use nights_watch::ports::{
     Census, Claim, DeliveryKey, Detail, InsertError, Key, Message, Notifier, NotifyError, Outcome,
     Record, StoreError, TransactError, Transacted, WatcherStore,
@@ -381,13 +379,13 @@ impl HookedStore {
 
 #[async_trait]
 impl WatcherStore for HookedStore {
-    async fn insert(&self, watcher: &Watcher, event: &Event) -> Result<(), InsertError> {
+    async fn insert(&self, record: &Record) -> Result<(), InsertError> {
         let hooked = (self.hook)(Call::Insert).await;
         if let Err(StoreError::OutcomeUnknown(_)) = hooked {
-            self.inner.insert(watcher, event).await?;
+            self.inner.insert(record).await?;
         }
         hooked?;
-        self.inner.insert(watcher, event).await
+        self.inner.insert(record).await
     }
 
     async fn transact(

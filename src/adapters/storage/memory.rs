@@ -208,7 +208,8 @@ impl Entry {
 
 #[async_trait]
 impl WatcherStore for MemoryStore {
-    async fn insert(&self, watcher: &Watcher, event: &Event) -> Result<(), InsertError> {
+    async fn insert(&self, record: &Record) -> Result<(), InsertError> {
+        let watcher = &record.watcher;
         let mut contents = self.open()?;
         if contents.watchers.contains_key(&watcher.id) {
             return Err(InsertError::IdTaken);
@@ -216,9 +217,10 @@ impl WatcherStore for MemoryStore {
         if contents.slugs.contains_key(&watcher.slug) {
             return Err(InsertError::SlugTaken);
         }
-        contents
-            .put(watcher.clone())
-            .record(event.clone(), self.policy);
+        let entry = contents.put(watcher.clone());
+        for event in record.history.iter().rev() {
+            entry.record(event.clone(), self.policy);
+        }
         Ok(())
     }
 

@@ -80,8 +80,8 @@ pub(super) async fn a_closed_store_refuses_everything(store: Store) {
     store.close().await;
 
     let key = Key::Id(watcher.id);
-    let (other, event) = Watcher::create(fresh_id(), draft("Other"), at(1));
-    check_unavailable(store.insert(&other, &event).await);
+    let other = Watcher::create(fresh_id(), draft("Other"), at(1));
+    check_unavailable(store.insert(&other.into()).await);
     check_unavailable(
         store
             .transact(&key, &trigger(), at(101), Detail::Full)
@@ -172,24 +172,21 @@ pub(super) async fn dropped_triggers_happen_wholly_or_not_at_all(store: Store) {
 pub(super) async fn dropped_inserts_happen_wholly_or_not_at_all(store: Store) {
     let mut begun = Vec::new();
     for number in 0..100 {
-        let (watcher, event) = Watcher::create(fresh_id(), draft(&format!("Job {number}")), at(0));
-        drop_after(1 + number % 4, store.insert(&watcher, &event)).await;
-        begun.push((watcher, event));
+        let job = Watcher::create(fresh_id(), draft(&format!("Job {number}")), at(0));
+        let record = Record::from(job);
+        drop_after(1 + number % 4, store.insert(&record)).await;
+        begun.push(record);
     }
     insert(&store, draft("Other")).await;
-    for (watcher, event) in begun {
-        let key = Key::Id(watcher.id);
+    for expected in begun {
+        let key = Key::Id(expected.watcher.id);
         let found = store.find(&key).await.unwrap();
         // What did not happen can be done again, and what did happen is there already.
-        match store.insert(&watcher, &event).await {
+        match store.insert(&expected).await {
             Ok(()) => assert_eq!(found, None),
             Err(InsertError::IdTaken | InsertError::SlugTaken) => {}
             Err(error) => panic!("{error}"),
         }
-        let expected = Record {
-            watcher,
-            history: vec![event],
-        };
         check_found(store.find(&key).await.unwrap(), &expected);
     }
     assert_eq!(list_all(&store, Detail::Full).await.len(), 101);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use nights_watch::domain::{Filter, Search, Slug, State};
+use nights_watch::domain::{Filter, NoticeKind, Search, Slug, State};
 use nights_watch::ports::Census;
 
 use super::*;
@@ -40,12 +40,12 @@ pub(super) async fn a_name_has_to_be_the_very_same(store: Store) {
 
 pub(super) async fn identifiers_and_slugs_are_unique(store: Store) {
     let first = insert_at(&store, draft("One"), at(0)).await;
-    let (same_id, event) = Watcher::create(first.watcher.id, draft("Two"), at(1));
-    let answer = store.insert(&same_id, &event).await;
+    let same_id = Watcher::create(first.watcher.id, draft("Two"), at(1));
+    let answer = store.insert(&same_id.into()).await;
     assert!(matches!(answer, Err(InsertError::IdTaken)), "{answer:?}");
 
-    let (same_slug, event) = Watcher::create(fresh_id(), draft("one!"), at(1));
-    check_not_inserted_for_slug(&store.insert(&same_slug, &event).await);
+    let same_slug = Watcher::create(fresh_id(), draft("one!"), at(1));
+    check_not_inserted_for_slug(&store.insert(&same_slug.into()).await);
 
     assert_eq!(list_all(&store, Detail::Full).await, [first]);
     assert_eq!(store.census().await.unwrap().on_time, 1);
@@ -53,12 +53,54 @@ pub(super) async fn identifiers_and_slugs_are_unique(store: Store) {
     assert!(earliest <= at(MINUTE));
 }
 
+pub(super) async fn a_watcher_may_come_with_a_history_and_late(store: Store) {
+    let told = told("Job", &["a@x.example"]);
+    let created = Watcher::create(fresh_id(), told, at(0));
+    let mut record = Record::from(created);
+    let mut late = None;
+    for minutes in 1..=300 {
+        let now = at(2 * minutes * MINUTE);
+        let passed = record.watcher.apply(&Action::PassDeadline, now).unwrap();
+        late = passed.notices.first().map(|notice| notice.id);
+        let action = if minutes == 300 {
+            Action::PassDeadline
+        } else {
+            trigger()
+        };
+        let change = record.watcher.apply(&action, now).unwrap();
+        record.watcher = change.watcher;
+        record.history.splice(0..0, change.event);
+    }
+    assert!(matches!(
+        record.watcher.state,
+        State::Late {
+            notice: Some(_),
+            ..
+        }
+    ));
+    store.insert(&record).await.unwrap();
+    check_record(&look(&store, record.watcher.id).await, &record);
+    assert_eq!(list_all(&store, Detail::Full).await, [record.clone()]);
+    assert_eq!(next_delivery(&store).await, None, "it owes nothing yet");
+    assert_eq!(next_deadline(&store).await, None);
+
+    let back = act(&store, record.watcher.id, trigger(), at(602 * MINUTE)).await;
+    assert!(back.change.recovered);
+    assert_eq!(back.history[1..], record.history);
+    let claim = claim_one(&store, at(602 * MINUTE)).await;
+    let kind = claim.delivery.notice.kind;
+    assert!(
+        matches!(kind, NoticeKind::Resumed { late: answered, .. } if answered == late),
+        "{kind:?}"
+    );
+}
+
 pub(super) async fn of_racing_inserts_of_one_slug_one_wins(store: Store) {
     let answers = race(16, |number| {
         let store = Arc::clone(&store);
         let name = format!("same{}slug", " -_".repeat(number + 1));
-        let (watcher, event) = Watcher::create(fresh_id(), draft(&name), at(number as u64));
-        async move { (store.insert(&watcher, &event).await, watcher) }
+        let record = Record::from(Watcher::create(fresh_id(), draft(&name), at(number as u64)));
+        async move { (store.insert(&record).await, record.watcher) }
     });
     let mut winners = Vec::new();
     for (answer, watcher) in answers.await {
@@ -78,8 +120,8 @@ pub(super) async fn of_racing_inserts_of_one_identifier_one_wins(store: Store) {
     let id = fresh_id();
     let answers = race(16, |number| {
         let store = Arc::clone(&store);
-        let (watcher, event) = Watcher::create(id, draft(&format!("Name {number}")), at(0));
-        async move { store.insert(&watcher, &event).await }
+        let record = Watcher::create(id, draft(&format!("Name {number}")), at(0)).into();
+        async move { store.insert(&record).await }
     });
     let answers = answers.await;
     let won = answers.iter().filter(|answer| answer.is_ok()).count();
@@ -377,12 +419,8 @@ pub(super) async fn deleting_forgets_everything(store: Store) {
     assert_eq!(store.overdue(at(10 * MINUTE), 10).await.unwrap(), []);
     assert_eq!(list_all(&store, Detail::Full).await, []);
 
-    let (again, event) = Watcher::create(watcher.id, first, at(20 * MINUTE));
-    store.insert(&again, &event).await.expect("both are free");
-    let expected = Record {
-        watcher: again,
-        history: vec![event],
-    };
+    let expected = Record::from(Watcher::create(watcher.id, first, at(20 * MINUTE)));
+    store.insert(&expected).await.expect("both are free");
     check_record(&look(&store, watcher.id).await, &expected);
     make_late(&store, watcher.id, at(30 * MINUTE)).await;
     let late = claim(&store, at(30 * MINUTE)).await;

@@ -25,7 +25,7 @@ use crate::domain::{
     Description, Event, HistoryPolicy, Name, Notice, NoticeId, NoticeKind, Periodicity, Recipient,
     Slug, State, Timestamp, Watcher, WatcherId,
 };
-use crate::ports::StoreError;
+use crate::ports::{Record, StoreError};
 
 /// How many changes a document remembers.
 pub(super) const REMEMBERED: usize = 32;
@@ -162,8 +162,18 @@ fn seconds(periodicity: Periodicity) -> Bson {
     }
 }
 
-/// The document of a new watcher.
-pub(super) fn new_document(watcher: &Watcher, event: &Event, operation: i64) -> Document {
+/// The document of a watcher that is new to the database.
+pub(super) fn new_document(record: &Record, operation: i64) -> Document {
+    let watcher = &record.watcher;
+    let history: Array = record.history.iter().map(event_form).collect();
+    let mut ours = doc! { "rev": 1_i64, "ops": [operation], "numbered": 0_i64 };
+    if let State::Late {
+        notice: Some(notice),
+        ..
+    } = watcher.state
+    {
+        ours.insert("late", notice.to_string());
+    }
     let mut document = doc! {
         "id": watcher.id.as_str(),
         "name": watcher.name.as_str(),
@@ -173,8 +183,8 @@ pub(super) fn new_document(watcher: &Watcher, event: &Event, operation: i64) -> 
         "emails": emails(&watcher.recipients),
         "late": watcher.state.is_late(),
         "paused": watcher.state.is_paused(),
-        "history": [event_form(event)],
-        "nw": { "rev": 1_i64, "ops": [operation], "numbered": 0_i64 },
+        "history": history,
+        "nw": ours,
     };
     if let Some(deadline) = watcher.state.deadline() {
         document.insert("deadline", date(deadline));

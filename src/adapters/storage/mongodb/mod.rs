@@ -42,7 +42,7 @@ use self::documents::{
 use self::servers::{Server, Strays};
 use self::table::{Question, Table};
 use crate::domain::{
-    Action, Event, Filter, HistoryPolicy, Notice, Recipient, Slug, Timestamp, Watcher, WatcherId,
+    Action, Event, Filter, HistoryPolicy, Notice, Recipient, Slug, Timestamp, WatcherId,
 };
 use crate::ports::{
     Census, Claim, Delivery, DeliveryKey, Detail, InsertError, Key, Outcome, Record, StoreError,
@@ -500,11 +500,12 @@ fn paused_ones() -> Document {
 
 #[async_trait]
 impl WatcherStore for MongoStore {
-    async fn insert(&self, watcher: &Watcher, event: &Event) -> Result<(), InsertError> {
+    async fn insert(&self, record: &Record) -> Result<(), InsertError> {
         let _begun = self.begin()?;
         let mut patience = Patience::new();
         let token = random();
-        let document = new_document(watcher, event, token);
+        let watcher = &record.watcher;
+        let document = new_document(record, token);
         let id = doc! { "id": watcher.id.as_str() };
         let mut is_under_way = false;
         loop {

@@ -128,16 +128,16 @@ impl Readers {
 
 #[async_trait]
 impl WatcherStore for SqliteStore {
-    async fn insert(&self, watcher: &Watcher, event: &Event) -> Result<(), InsertError> {
+    async fn insert(&self, record: &Record) -> Result<(), InsertError> {
+        let Record { watcher, history } = record.clone();
         let wake = watcher.state.deadline_ahead();
         let mut stored = Stored {
             row: 0,
-            watcher: watcher.clone(),
+            watcher,
             wake,
             newest: 0,
             events: 0,
         };
-        let event = event.clone();
         self.writer
             .run(move |connection| {
                 match stored.insert(connection) {
@@ -149,7 +149,9 @@ impl WatcherStore for SqliteStore {
                     }
                     inserted => inserted?,
                 }
-                stored.append(connection, &event)?;
+                for event in history.iter().rev() {
+                    stored.append(connection, event)?;
+                }
                 stored.update(connection)?;
                 Ok(Ok(()))
             })
