@@ -12,11 +12,24 @@ use nights_watch::app::{logging, wiring};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Some(Command::Openapi) = cli.command {
-        let printed = std::io::stdout().write_all(wiring::openapi_document().as_bytes());
-        return end(printed.map_err(Into::into));
-    }
-    end(serve(&cli))
+    end(match &cli.command {
+        None => run(&cli, async |config| Ok(wiring::run(config).await?)),
+        Some(Command::Import {
+            file,
+            without_notices,
+        }) => run(&cli, async |config| {
+            let done = wiring::import(&config, file, *without_notices).await?;
+            let (copied, present) = (done.copied, done.present);
+            print(&format!(
+                "{copied} watchers copied, {present} were there already\n"
+            ))
+        }),
+        Some(Command::Openapi) => print(&wiring::openapi_document()),
+    })
+}
+
+fn print(text: &str) -> Result<(), Box<dyn Error>> {
+    Ok(std::io::stdout().write_all(text.as_bytes())?)
 }
 
 fn end(result: Result<(), Box<dyn Error>>) -> ExitCode {
@@ -29,14 +42,17 @@ fn end(result: Result<(), Box<dyn Error>>) -> ExitCode {
     }
 }
 
-fn serve(cli: &Cli) -> Result<(), Box<dyn Error>> {
+fn run(
+    cli: &Cli,
+    task: impl AsyncFnOnce(Config) -> Result<(), Box<dyn Error>>,
+) -> Result<(), Box<dyn Error>> {
     let config = Config::load(cli)?;
     let _flushed_at_the_end = logging::init(&config.logging)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    let result = runtime.block_on(wiring::run(config));
+    let result = runtime.block_on(task(config));
     // The store is closed by now. What may still run is a name look-up that nobody waits for any more.
     runtime.shutdown_timeout(Duration::from_secs(1));
-    Ok(result?)
+    result
 }

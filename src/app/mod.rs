@@ -1,6 +1,7 @@
 //! The use cases, the two loops that work without being asked, and what holds the program together.
 //!
 //! - [`use_cases`]: what people can ask for.
+//! - [`import`]: moving to another store.
 //! - [`scheduler`]: sees deadlines pass.
 //! - [`delivery`]: makes the deliveries that the store owes.
 //! - [`health`], [`metrics`], [`trouble`]: what operators see of all that.
@@ -8,6 +9,8 @@
 //!   adapters there are.
 
 pub mod use_cases;
+
+pub mod import;
 
 pub mod scheduler;
 

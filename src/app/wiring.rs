@@ -1,7 +1,7 @@
 //! From settings to a running program: the one file that picks adapters.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::config::{Config, Email, Storage, Tls, Wsgi};
 use super::health::Health;
+use super::import::{self, ImportError, Imported};
 use super::metrics::Metrics;
 use super::use_cases::{Bells, NightsWatch};
 use super::{DeliveryLoop, Scheduler};
@@ -34,6 +35,15 @@ pub enum StartError {
     /// The MongoDB database cannot be used.
     #[error("[mongodb]")]
     MongoDb(#[source] MongoError),
+    /// There is nothing to copy.
+    #[error("cannot read {}", .0.display())]
+    NoFile(PathBuf, #[source] io::Error),
+    /// The database that is to be copied cannot be used.
+    #[error("nothing can be imported")]
+    ImportFrom(#[source] OpenError),
+    /// The watchers of another store were not copied.
+    #[error("cannot import {}", .0.display())]
+    Import(PathBuf, #[source] ImportError),
     /// No mail could ever be sent.
     #[error("[email]")]
     Email(#[source] InvalidSettings),
@@ -132,6 +142,25 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     store.close().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Copies the watchers of the SQLite database `file` into the store of `config`, as [`import::import`] says.
+///
+/// # Errors
+///
+/// [`StartError`] if a store cannot be opened, or the watchers cannot be copied.
+pub async fn import(
+    config: &Config,
+    file: &Path,
+    without_notices: bool,
+) -> Result<Imported, StartError> {
+    std::fs::metadata(file).map_err(|cause| StartError::NoFile(file.to_owned(), cause))?;
+    let from = SqliteStore::open(file, config.history.policy).map_err(StartError::ImportFrom)?;
+    let (to, _) = open_store(config).await?;
+    let done = import::import(&from, &*to, without_notices).await;
+    from.close().await;
+    to.close().await;
+    done.map_err(|cause| StartError::Import(file.to_owned(), cause))
 }
 
 /// The store, and how often the loops have to look at it if others may change it.
@@ -251,6 +280,6 @@ async fn supervise(name: &'static str, task: JoinHandle<()>) {
     }
 }
 
-fn absolute(path: &std::path::Path) -> PathBuf {
+fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }

@@ -7,6 +7,7 @@ mod mongodb;
 mod sqlite;
 
 mod http;
+mod import;
 mod loops;
 mod openapi;
 mod support;

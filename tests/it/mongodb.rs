@@ -626,6 +626,45 @@ fn settings_of(database: &Database, mail_port: u16) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn watchers_move_from_sqlite_with_their_trigger_urls() {
+    let (database, mails) = (empty().await, SmtpServer::start().await);
+    let folder = tempfile::tempdir().expect("a folder");
+    let email = format!(
+        "[email]\nsender = watch@example.org\nhost = 127.0.0.1\nport = {}\n",
+        mails.port()
+    );
+    let before = Program::start(folder.path(), &email).await;
+    let quick = before.create("Quick", "0.5", &["ops@example.org"]).await;
+    let slow = before.create("Slow", "3600", &["ops@example.org"]).await;
+    before
+        .done("pause", &[("id", &slow), ("comment", "moving")])
+        .await;
+    let late = mails.next_message().await;
+    let all = before.done("list", &[("verbose", "true")]).await;
+    assert!(before.stop().await.success());
+
+    let settings = settings_of(&database, mails.port());
+    std::fs::write(folder.path().join("nights-watch.ini"), &settings).expect("it can be written");
+    for said in [
+        "2 watchers copied, 0 were there already\n",
+        "0 watchers copied, 2 were there already\n",
+    ] {
+        let moved = run(folder.path(), &["import", "nights-watch.db"]).await;
+        assert_eq!(String::from_utf8_lossy(&moved.stdout), said, "{moved:?}");
+        assert!(moved.status.success());
+    }
+    let after = Program::start(folder.path(), &settings).await;
+    assert_eq!(after.done("list", &[("verbose", "true")]).await, all);
+    assert_eq!(
+        after.done("trigger", &[("id", &quick)]).await["recovered"],
+        true
+    );
+    let resumed = mails.next_message().await;
+    assert_eq!(resumed.header("References"), late.header("Message-ID"));
+    assert!(after.stop().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_program_that_is_killed_is_replaced_by_another() {
     let (database, mails) = (empty().await, SmtpServer::start().await);
     let settings = settings_of(&database, mails.port());

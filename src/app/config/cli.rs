@@ -31,8 +31,17 @@ pub struct Cli {
 }
 
 /// What the program can do apart from serving.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum Command {
+    /// Copy all watchers of an SQLite database, with identifiers and histories, into the store that is
+    /// configured, and exit
+    Import {
+        /// The database, which no service may have open
+        file: PathBuf,
+        /// Copy although some notices are still owed, which are not copied
+        #[arg(long)]
+        without_notices: bool,
+    },
     /// Print the OpenAPI document of the HTTP interface, and exit
     Openapi,
 }
@@ -77,6 +86,12 @@ mod tests {
         assert_eq!(cli.overrides.port, Some(0));
         assert_eq!(cli.overrides.database.as_deref(), Some("w.db"));
         assert_eq!(parse(&["openapi"]).command, Some(Command::Openapi));
+        let import = Command::Import {
+            file: PathBuf::from("old.db"),
+            without_notices: true,
+        };
+        let arguments = ["import", "old.db", "--without-notices"];
+        assert_eq!(parse(&arguments).command, Some(import));
         assert_eq!(
             parse(&["--config", "a.ini"]).config,
             Some(PathBuf::from("a.ini"))
@@ -91,6 +106,7 @@ mod tests {
             &["--database", ""],
             &["--prot", "80"],
             &["serve"],
+            &["import"],
         ] {
             let arguments = [&["nights-watch"], wrong].concat();
             assert!(Cli::try_parse_from(arguments).is_err(), "{wrong:?}");
