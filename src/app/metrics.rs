@@ -24,6 +24,8 @@ pub struct Metrics {
     pub triggers: Counter,
     /// Calls of the store that failed while a request or a deadline was served.
     pub store_errors: Counter,
+    outages: Counter,
+    put_off: Counter,
     requests: Family<StatusLabel, Counter>,
     notices: Family<KindLabel, Counter>,
     deliveries: Family<DeliveryLabel, Counter>,
@@ -65,6 +67,8 @@ impl Default for Metrics {
         let metrics = Self {
             triggers: Counter::default(),
             store_errors: Counter::default(),
+            outages: Counter::default(),
+            put_off: Counter::default(),
             requests: Family::default(),
             notices: Family::default(),
             deliveries: Family::default(),
@@ -83,6 +87,16 @@ impl Default for Metrics {
             "store_errors",
             "Calls of the store that failed",
             metrics.store_errors.clone(),
+        );
+        registry.register(
+            "outages",
+            "Times for which nobody watched the deadlines",
+            metrics.outages.clone(),
+        );
+        registry.register(
+            "deadlines_put_off",
+            "Deadlines that had passed in an outage and were put off by the grace",
+            metrics.put_off.clone(),
         );
         registry.register(
             "http_requests",
@@ -125,6 +139,11 @@ impl Metrics {
     /// A watcher became late this long after its deadline.
     pub(super) fn late(&self, delay: Duration) {
         self.late_delay.observe(delay.as_secs_f64());
+    }
+
+    pub(super) fn outage(&self, put_off: u64) {
+        self.outages.inc();
+        self.put_off.inc_by(put_off);
     }
 
     pub(super) fn notice(&self, kind: NoticeKind) {

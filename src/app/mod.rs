@@ -2,7 +2,7 @@
 //!
 //! - [`use_cases`]: what people can ask for.
 //! - [`import`]: moving to another store.
-//! - [`scheduler`]: sees deadlines pass.
+//! - [`scheduler`]: sees deadlines pass; [`outage`]: knows for how long nobody did.
 //! - [`delivery`]: makes the deliveries that the store owes.
 //! - [`health`], [`metrics`], [`trouble`]: what operators see of all that.
 //! - [`config`], [`logging`], [`wiring`]: from settings to a running program. The wiring alone knows which
@@ -11,6 +11,8 @@
 pub mod use_cases;
 
 pub mod import;
+
+pub mod outage;
 
 pub mod scheduler;
 

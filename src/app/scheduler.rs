@@ -7,15 +7,16 @@ use futures_util::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 
 use super::health::Pulse;
+use super::outage::Vigil;
 use super::trouble::Trouble;
-use super::use_cases::{Bells, NightsWatch, UseCaseError};
-use crate::domain::{Timestamp, WatcherId};
+use super::use_cases::{Bells, NightsWatch, Passed, UseCaseError};
+use crate::domain::{Outage, Timestamp, WatcherId};
 use crate::ports::{Clock, StoreError, WatcherStore};
 
 /// The loop that makes watchers late at their deadlines.
 ///
 /// It sleeps until the next deadline that the store knows, or until somebody rings because there is an
-/// earlier one; while nothing is due it does nothing, unless the store is shared.
+/// earlier one; while nothing is due it only records now and then that it watches, unless the store is shared.
 pub struct Scheduler {
     /// The use cases, one of which makes a watcher late.
     pub watch: Arc<NightsWatch>,
@@ -29,6 +30,8 @@ pub struct Scheduler {
     pub pulse: Arc<Pulse>,
     /// How often it looks although nobody rings: for a store that others share, who ring elsewhere.
     pub poll: Option<Duration>,
+    /// The record of when deadlines were watched.
+    pub vigil: Vigil,
 }
 
 impl Scheduler {
@@ -37,66 +40,108 @@ impl Scheduler {
     /// How long it waits after the store has failed.
     const RETRY: Duration = Duration::from_secs(1);
 
+    /// Looks once, before anybody can ask for anything: after an outage of ours, a request must not find a watcher
+    /// late that has a grace. If it fails, [`Scheduler::run`] does it again.
+    pub async fn catch_up(&mut self) {
+        let stop = CancellationToken::new();
+        if let Err(error) = self.watch_deadlines(&stop).await {
+            tracing::debug!(%error, "cannot catch up yet");
+        }
+    }
+
     /// Runs until `stop`; what it has begun it finishes.
-    pub async fn run(self, stop: CancellationToken) {
+    pub async fn run(mut self, stop: CancellationToken) {
         let pulse = self.pulse.start();
         let trouble = Trouble::new("watching deadlines");
         while !stop.is_cancelled() {
             pulse.working();
-            let wake = match self.pass_deadlines(&stop).await {
-                Ok(next) => {
+            let wake = match self.watch_deadlines(&stop).await {
+                Ok(wake) => {
                     trouble.is_over();
                     pulse.waiting();
-                    // The instant of the deadline itself is still on time.
-                    let next = next.map(Timestamp::next);
-                    let poll = self.poll.map(|poll| self.clock.now().after(poll));
-                    next.into_iter().chain(poll).min()
+                    wake
                 }
                 Err(error) => {
                     trouble.is_on(&error);
                     pulse.failing();
-                    Some(self.clock.now().after(Self::RETRY))
+                    self.clock.now().after(Self::RETRY)
                 }
             };
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = self.bells.scheduler.notified() => {}
-                () = self.clock.sleep_until(wake.unwrap_or(Timestamp::MAX)) => {}
+                () = self.clock.sleep_until(wake) => {}
             }
         }
     }
 
-    /// Makes late what is overdue, and returns the next deadline that lies ahead.
+    /// Makes late what is overdue, and returns when to look again.
+    async fn watch_deadlines(&mut self, stop: &CancellationToken) -> Result<Timestamp, StoreError> {
+        let outage = self.vigil.outage(self.clock.now()).await?;
+        let next = self.pass_deadlines(outage, stop).await?;
+        let now = self.clock.now();
+        if stop.is_cancelled() {
+            return Ok(now);
+        }
+        let again = self.vigil.keep(now).await?;
+        // The instant of the deadline itself is still on time.
+        let next = next.map(Timestamp::next);
+        let poll = self.poll.map(|poll| now.after(poll));
+        Ok(next.into_iter().chain(poll).fold(again, Timestamp::min))
+    }
+
+    /// Makes late what is overdue, or puts it off if that is due to an outage of ours. Returns the next deadline
+    /// that lies ahead.
     async fn pass_deadlines(
         &self,
+        outage: Option<Outage>,
         stop: &CancellationToken,
     ) -> Result<Option<Timestamp>, StoreError> {
-        loop {
+        let with_grace = outage.filter(|outage| !outage.grace.is_zero());
+        let mut put_off: u64 = 0;
+        let next = loop {
             let now = self.clock.now();
             let next = self.store.next_deadline().await?;
-            if next.is_none_or(|next| next >= now) || stop.is_cancelled() {
+            if stop.is_cancelled() {
                 return Ok(next);
+            }
+            if next.is_none_or(|next| next >= now) {
+                break next;
             }
             let overdue = self.store.overdue(now, Self::BATCH).await?;
             if overdue.is_empty() && self.store.next_deadline().await? == next {
                 // The store does not do what it promises; asking again at once would not help.
-                return Ok(Some(now.after(Self::RETRY)));
+                break Some(now.after(Self::RETRY));
             }
-            let passing = overdue.into_iter().map(|id| self.pass_deadline(id));
+            let passing = overdue
+                .into_iter()
+                .map(|id| self.pass_deadline(id, with_grace));
             let results: Vec<_> = stream::iter(passing)
                 .buffer_unordered(Self::BATCH)
                 .collect()
                 .await;
             // One watcher that cannot be handled must not keep the others waiting, so this comes last.
-            results.into_iter().collect::<Result<(), _>>()?;
+            for result in results {
+                put_off += u64::from(result?);
+            }
+        };
+        if let Some(outage) = outage {
+            self.watch.outage_is_over(&outage, put_off);
         }
+        Ok(next)
     }
 
-    async fn pass_deadline(&self, id: WatcherId) -> Result<(), StoreError> {
-        match self.watch.pass_deadline(id).await {
+    /// Returns whether the deadline was put off.
+    async fn pass_deadline(
+        &self,
+        id: WatcherId,
+        outage: Option<Outage>,
+    ) -> Result<bool, StoreError> {
+        match self.watch.pass_deadline(id, outage).await {
+            Ok(passed) => Ok(passed == Passed::PutOff),
             Err(UseCaseError::Store(error)) => Err(error),
             // It may have been triggered, paused or deleted meanwhile.
-            _ => Ok(()),
+            Err(_) => Ok(false),
         }
     }
 }

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use super::metrics::Metrics;
 use super::trouble::Trouble;
 use crate::domain::{
-    Action, Comment, Draft, Filter, Refusal, Slug, Timestamp, Update, Watcher, WatcherId,
+    Action, Comment, Draft, Filter, Outage, Refusal, Slug, Timestamp, Update, Watcher, WatcherId,
 };
 use crate::ports::{
     Clock, Detail, InsertError, Key, Record, StoreError, TransactError, Transacted, WatcherStore,
@@ -65,6 +65,17 @@ impl From<TransactError> for UseCaseError {
             TransactError::Store(error) => Self::Store(error),
         }
     }
+}
+
+/// What became of a watcher whose deadline may have passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passed {
+    /// Nothing.
+    Not,
+    /// It is late.
+    Late,
+    /// It has a grace.
+    PutOff,
 }
 
 /// What a trigger found.
@@ -173,16 +184,41 @@ impl NightsWatch {
         self.change(key, &Action::Update(update)).await
     }
 
-    /// Sees whether the deadline of a watcher has passed. Returns whether the watcher became late.
+    /// Sees whether the deadline of a watcher has passed, perhaps in an outage of ours.
     ///
     /// # Errors
     ///
     /// [`UseCaseError::NotFound`] if it is gone.
-    pub async fn pass_deadline(&self, id: WatcherId) -> Result<bool, UseCaseError> {
+    pub async fn pass_deadline(
+        &self,
+        id: WatcherId,
+        outage: Option<Outage>,
+    ) -> Result<Passed, UseCaseError> {
+        let action = outage.map_or(Action::PassDeadline, Action::PassOutage);
         let done = self
-            .transact(&Key::Id(id), &Action::PassDeadline, Detail::Summary)
+            .transact(&Key::Id(id), &action, Detail::Summary)
             .await?;
-        Ok(!done.before.is_late() && done.change.watcher.state.is_late())
+        let after = done.change.watcher.state;
+        Ok(if after == done.before {
+            Passed::Not
+        } else if after.is_late() {
+            Passed::Late
+        } else {
+            Passed::PutOff
+        })
+    }
+
+    /// Deadlines are watched again after an outage, and so many were put off.
+    pub(super) fn outage_is_over(&self, outage: &Outage, put_off: u64) {
+        self.metrics.outage(put_off);
+        let (since, until, grace) = (outage.since, outage.until, outage.grace);
+        tracing::warn!(
+            %since,
+            %until,
+            ?grace,
+            put_off,
+            "deadlines were not watched for a while; those that passed meanwhile are put off by the grace, if there is one"
+        );
     }
 
     /// Deletes a watcher, with its history and whatever was still to be told of it.
@@ -277,12 +313,12 @@ impl NightsWatch {
             Err(error) => return Err(error.into()),
         };
         self.writing.is_over();
-        self.announce(&done, now);
+        self.announce(action, &done, now);
         Ok(done)
     }
 
     /// Tells the loops, the log and the metrics what a change means for them.
-    fn announce(&self, done: &Transacted, now: Timestamp) {
+    fn announce(&self, action: &Action, done: &Transacted, now: Timestamp) {
         let watcher = &done.change.watcher;
         let before = done.before.deadline_ahead();
         let after = watcher.state.deadline_ahead();
@@ -296,7 +332,8 @@ impl NightsWatch {
             self.metrics.notice(notice.kind);
         }
         // The change may have ended the lateness at once, so the new state alone does not tell.
-        let passed = before.filter(|deadline| *deadline < now);
+        let is_outage = matches!(action, Action::PassOutage(_));
+        let passed = before.filter(|deadline| *deadline < now && !is_outage);
         let became_late = !done.before.is_late() && watcher.state.is_late();
         let missed = passed.or(watcher.state.deadline().filter(|_| became_late));
         if let Some(deadline) = missed {

@@ -14,6 +14,7 @@ use super::config::{Config, Email, Storage, Tls, Wsgi};
 use super::health::Health;
 use super::import::{self, ImportError, Imported};
 use super::metrics::Metrics;
+use super::outage::Vigil;
 use super::use_cases::{Bells, NightsWatch};
 use super::{DeliveryLoop, Scheduler};
 use crate::adapters::clock::SystemClock;
@@ -84,7 +85,9 @@ pub async fn run(config: Config) -> Result<(), StartError> {
         Arc::clone(&bells),
         Arc::clone(&metrics),
     ));
-    let scheduler = Scheduler {
+    let grace = config.monitor.outage_grace;
+    let mut scheduler = Scheduler {
+        vigil: Vigil::new(Arc::clone(&store), grace),
         watch: Arc::clone(&watch),
         store: Arc::clone(&store),
         clock: Arc::clone(&clock),
@@ -116,6 +119,9 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     }
     .into_endpoint();
 
+    if !grace.is_zero() {
+        scheduler.catch_up().await;
+    }
     // The loops stop after the requests, since those give them work.
     let stop_loops = CancellationToken::new();
     let loops = [

@@ -23,4 +23,4 @@ pub use notice::{Notice, NoticeId, NoticeKind};
 pub use periodicity::{InvalidPeriodicity, Periodicity};
 pub use recipient::{InvalidRecipient, Recipient};
 pub use timestamp::Timestamp;
-pub use watcher::{Action, Change, Draft, Refusal, State, Update, Watcher};
+pub use watcher::{Action, Change, Draft, Outage, Refusal, State, Update, Watcher};

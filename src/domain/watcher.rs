@@ -7,6 +7,7 @@
 //! | --- | --- | --- | --- |
 //! | trigger | deadline = now + periodicity; event | the same, on time again, **RESUMED** | the same, unpaused |
 //! | deadline passes | late, **LATE** | – | – |
+//! | deadline has passed in an outage of ours | deadline = end of the outage + grace | – | – |
 //! | pause | paused, no deadline; event | the same, no notice | refused |
 //! | unpause | refused | refused | on time, deadline = now + periodicity; event |
 //! | update of the periodicity | deadline = newest event + periodicity; if that is before now, late, **LATE** | the same; if that is not before now, on time, **RESUMED** | – |
@@ -16,6 +17,8 @@
 //! deadline itself is still on time.
 //!
 //! **A refused action changes nothing**, not even that: the scheduler will see to the deadline.
+
+use std::time::Duration;
 
 use super::{
     Comment, Description, Event, Name, Notice, NoticeId, NoticeKind, Periodicity, Recipient, Slug,
@@ -85,12 +88,25 @@ pub enum Action {
     Trigger(Comment),
     /// Nothing but time went by.
     PassDeadline,
+    /// The same, but nobody could report for a while, and that is our fault.
+    PassOutage(Outage),
     /// Somebody wants no notices for a while.
     Pause(Comment),
     /// Somebody wants them again.
     Unpause(Comment),
     /// Somebody changes what the watcher is.
     Update(Update),
+}
+
+/// A time in which nobody could report, and after which those whose deadline fell into it get a grace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outage {
+    /// When deadlines were watched last.
+    pub since: Timestamp,
+    /// When they were watched again.
+    pub until: Timestamp,
+    /// How long those that could not report have from then on.
+    pub grace: Duration,
 }
 
 /// New values for some attributes of a watcher; those that are absent stay.
@@ -204,9 +220,12 @@ impl Watcher {
             recovered: false,
             unpaused: false,
         };
+        if let Action::PassOutage(outage) = action {
+            change.put_off(outage);
+        }
         change.pass_deadline(now);
         match action {
-            Action::PassDeadline => {}
+            Action::PassDeadline | Action::PassOutage(_) => {}
             Action::Trigger(comment) => change.trigger(comment, now),
             Action::Pause(comment) => change.pause(comment, now)?,
             Action::Unpause(comment) => change.unpause(comment, now)?,
@@ -217,6 +236,14 @@ impl Watcher {
 }
 
 impl Change {
+    fn put_off(&mut self, outage: &Outage) {
+        if let State::OnTime { deadline } = &mut self.watcher.state
+            && (outage.since..outage.until).contains(deadline)
+        {
+            *deadline = outage.until.after(outage.grace);
+        }
+    }
+
     fn pass_deadline(&mut self, now: Timestamp) {
         if let State::OnTime { deadline } = self.watcher.state
             && deadline < now

@@ -95,6 +95,37 @@ fn missed(watcher: &Watcher, offset: i64) -> State {
 }
 
 #[test]
+fn an_outage_puts_off_what_fell_into_it() {
+    let outage = |since: i64, until: i64| {
+        Action::PassOutage(Outage {
+            since: at(since),
+            until: at(until),
+            grace: Duration::from_millis(600),
+        })
+    };
+    // The deadline is at one hour; those of an outage from its first instant on, up to its last.
+    for (since, until, deadline) in [
+        (HOUR, HOUR + 1, HOUR + 601),
+        (HOUR - 9, HOUR + 9, HOUR + 609),
+    ] {
+        let change = done(&on_time(), &outage(since, until), HOUR + 10);
+        let deadline = at(deadline);
+        assert_eq!(change.watcher.state, State::OnTime { deadline });
+        assert_eq!((change.event, change.notices), (None, vec![]));
+    }
+    let late_for_its_own = done(&on_time(), &outage(HOUR + 1, HOUR + 9), HOUR + 10);
+    assert!(late_for_its_own.watcher.state.is_late());
+    let grace_is_over = done(&on_time(), &outage(HOUR, HOUR + 9), HOUR + 610);
+    assert!(grace_is_over.watcher.state.is_late());
+    let not_yet_due = done(&on_time(), &outage(HOUR - 9, HOUR), HOUR);
+    assert_eq!(not_yet_due.watcher, on_time());
+    for watcher in [late(), paused()] {
+        let change = done(&watcher, &outage(0, HOUR + 9), HOUR + 10);
+        assert_eq!(change.watcher, watcher);
+    }
+}
+
+#[test]
 fn creation_counts_from_now_unless_paused() {
     let draft = Draft {
         name: Name::parse("A_b").expect("a name"),

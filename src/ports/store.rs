@@ -98,6 +98,13 @@ pub trait WatcherStore: Send + Sync {
     /// has brought that closer.
     async fn overdue(&self, now: Timestamp, limit: usize) -> Result<Vec<WatcherId>, StoreError>;
 
+    /// Records that deadlines are watched at `now`, by whichever process. An earlier record is replaced, also one
+    /// of a later instant: that clock was wrong.
+    async fn keep_watch(&self, now: Timestamp) -> Result<(), StoreError>;
+
+    /// When it was last recorded that deadlines are watched; `None` if it never was.
+    async fn last_watch(&self) -> Result<Option<Timestamp>, StoreError>;
+
     /// When a delivery becomes due next, or a claim's lease ends, whichever comes first; `None` if nothing
     /// is owed.
     async fn next_delivery(&self) -> Result<Option<Timestamp>, StoreError>;
@@ -127,6 +134,10 @@ pub trait WatcherStore: Send + Sync {
         outcome: &Outcome,
         now: Timestamp,
     ) -> Result<bool, StoreError>;
+
+    /// When the oldest notice arose of those that are still owed to somebody; `None` if nothing is owed. It may
+    /// take time in proportion to what is owed.
+    async fn oldest_notice(&self) -> Result<Option<Timestamp>, StoreError>;
 
     /// Counts what is there, for the metrics; it may take time in proportion.
     async fn census(&self) -> Result<Census, StoreError>;

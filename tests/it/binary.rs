@@ -30,6 +30,34 @@ fn has_recovered(answer: &Value) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_found_nobody_in_an_outage_has_a_grace_from_the_first_request_on() {
+    let directory = directory();
+    let settings = "[monitor]\noutage_grace = 600\n";
+    let program = Program::start(directory.path(), settings).await;
+    let id = program.create("Backup", "0.2", &[]).await;
+    program.kill().await;
+    // As if it had been away for a minute.
+    let database = rusqlite::Connection::open(directory.path().join("nights-watch.db"));
+    let sql = "UPDATE housekeeping SET watched = watched - 60000; \
+               UPDATE watchers SET state = 0, deadline = deadline - 30000, wake = deadline - 30000";
+    database
+        .expect("a database")
+        .execute_batch(sql)
+        .expect("it can be changed");
+
+    let program = Program::start(directory.path(), settings).await;
+    let answer = program.done("trigger", &[("id", &id)]).await;
+    assert!(!has_recovered(&answer), "{answer}");
+    assert!(program.stop().await.success());
+    let log = read_log(directory.path());
+    let told: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("put_off=1"))
+        .collect();
+    assert_eq!(told.len(), 1, "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_task_that_goes_silent_is_reported_by_mail_and_so_is_its_return() {
     let (directory, server) = (directory(), SmtpServer::start().await);
     let program = Program::start(directory.path(), &mail_settings(server.port())).await;

@@ -117,6 +117,8 @@ macro_rules! suite {
             a_deadline_at_the_end_of_time_never_passes,
             a_deadline_before_1970_passes,
             racing_schedulers_tell_everything_once,
+            who_watched_last_is_remembered,
+            an_outage_puts_deadlines_off,
         }
         tests! { $open, deliveries:
             each_recipient_is_owed_one_at_once,
@@ -142,6 +144,7 @@ macro_rules! suite {
             a_claim_has_the_events_as_of_the_notice,
             a_claim_has_no_more_events_than_are_kept (limit 5),
             deleting_drops_what_is_owed,
+            the_oldest_notice_is_that_which_is_owed,
         }
         tests! { $open, calls:
             a_ping_changes_nothing,

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use mockall::mock;
+use nights_watch::adapters::storage::memory::MemoryStore;
 use nights_watch::adapters::storage::sqlite::SqliteStore;
 use nights_watch::domain::HistoryPolicy;
-use nights_watch::ports::{Clock, Message, Notifier, NotifyError, StoreError};
+use nights_watch::ports::{Clock, Message, Notifier, NotifyError, StoreError, WatcherStore};
 use reqwest::Method;
 use tokio::sync::{Semaphore, mpsc};
 
@@ -259,8 +260,9 @@ async fn the_loops_sleep_while_nothing_is_due() {
         last
     };
     let before = settle().await;
+    // Now and then it is recorded that somebody watches; that is not yet.
     for _ in 0..50 {
-        house.advance_millis(60_000);
+        house.advance_millis(100);
         trigger(&house, &id).await;
     }
     assert_eq!(
@@ -550,6 +552,112 @@ async fn a_store_that_fails_for_a_while_delays_and_loses_nothing() {
     })
     .await;
     assert_eq!(inbox.next().await, LATE);
+}
+
+/// A service over a store, which was away for a day in which the deadline of a watcher has passed.
+async fn after_an_outage(grace: Duration) -> (House, Arc<MemoryStore>, String) {
+    let store = Arc::new(MemoryStore::new(HistoryPolicy::default()));
+    let before = House::over(store.clone()).await;
+    let scheduler = before.start_scheduler();
+    let id = create_backup(&before, &["ops@example.org"]).await;
+    eventually(async || store.last_watch().await.expect("it answers") == Some(BEGIN)).await;
+    scheduler.stop().await;
+    let mut after = House::over(store.clone()).await;
+    after.grace = grace;
+    after.advance_millis(24 * HOUR);
+    (after, store, id)
+}
+
+/// Lets so much time go by that deadlines are watched all along.
+async fn live_through(house: &House, store: &MemoryStore, minutes: u64) {
+    let is_watched = async || {
+        let last = store.last_watch().await.expect("it answers");
+        last == Some(house.clock.now())
+    };
+    eventually(is_watched).await;
+    for _ in 0..3 * minutes {
+        house.advance_millis(20_000);
+        eventually(is_watched).await;
+    }
+}
+
+async fn check_metric(house: &House, line: &str) {
+    let metrics = house.get("/metrics").await.text;
+    assert!(metrics.lines().any(|found| found == line), "{metrics}");
+}
+
+#[tokio::test]
+async fn who_could_not_report_in_an_outage_has_a_grace() {
+    for reports in [true, false] {
+        let (house, store, id) = after_an_outage(Duration::from_mins(10)).await;
+        let _scheduler = house.start_scheduler();
+        let (_delivery, mut inbox) = house.start_delivery();
+        live_through(&house, &store, 9).await;
+        check_metric(&house, "nights_watch_outages_total 1").await;
+        check_metric(&house, "nights_watch_deadlines_put_off_total 1").await;
+        check_metric(&house, "nights_watch_late_delay_seconds_count 0").await;
+        if reports {
+            let reply = house.get(&format!("/{id}")).await;
+            assert!(
+                reply.text.contains("\"recovered\": false"),
+                "{}",
+                reply.text
+            );
+            live_through(&house, &store, 59).await;
+        }
+        live_through(&house, &store, 1).await;
+        check_metric(&house, "nights_watch_late_delay_seconds_count 0").await;
+        house.advance_millis(1);
+        assert_eq!(inbox.next().await, LATE);
+        check_metric(&house, "nights_watch_outages_total 1").await;
+    }
+}
+
+#[tokio::test]
+async fn without_a_grace_an_outage_is_only_told() {
+    let (house, ..) = after_an_outage(Duration::ZERO).await;
+    let _scheduler = house.start_scheduler();
+    let (_delivery, mut inbox) = house.start_delivery();
+    assert_eq!(inbox.next().await, LATE);
+    eventually(async || {
+        let metrics = house.get("/metrics").await.text;
+        metrics.contains("nights_watch_outages_total 1\n")
+    })
+    .await;
+    check_metric(&house, "nights_watch_deadlines_put_off_total 0").await;
+}
+
+#[tokio::test]
+async fn what_was_put_off_is_not_put_off_again_while_the_outage_is_dealt_with() {
+    let fails = Arc::new(AtomicBool::new(false));
+    let on = Arc::clone(&fails);
+    let store = HookedStore::failing(move |call| {
+        let is_end = call == Call::KeepWatch && on.load(Ordering::Relaxed);
+        is_end.then(|| StoreError::unavailable("the disk is away"))
+    });
+    let mut house = House::over(store.clone()).await;
+    house.grace = Duration::from_mins(10);
+    let _scheduler = house.start_scheduler();
+    let (_delivery, mut inbox) = house.start_delivery();
+    create_backup(&house, &["ops@example.org"]).await;
+    eventually(async || store.last_watch().await.is_ok_and(|last| last.is_some())).await;
+    fails.store(true, Ordering::Relaxed);
+    let until = BEGIN.after(Duration::from_hours(2));
+    house.clock.advance(Duration::from_hours(2));
+    let put_off = until.after(house.grace).to_string();
+    eventually(async || house.everything().await.contains(&put_off)).await;
+    house.clock.advance(house.grace);
+    let mail = async { inbox.next().await };
+    let turns = async {
+        loop {
+            house.advance_millis(1_000);
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        mail = mail => assert_eq!(mail, LATE),
+        () = turns => {}
+    }
 }
 
 #[tokio::test]

@@ -324,6 +324,31 @@ async fn a_dropped_store_has_finished_when_the_next_can_open() {
 }
 
 #[tokio::test]
+async fn an_older_schema_is_brought_forward_with_all_that_is_in_it() {
+    let place = Place::new();
+    place.run(include_str!("../../src/adapters/storage/sqlite/schema.sql"));
+    place.run("PRAGMA application_id = 0x4e576368; PRAGMA user_version = 1");
+    place.run(
+        "INSERT INTO watchers VALUES (1, 'aaaaaaaa', 'job', 'Job', '', 60000, '[\"a@x.example\"]', 1, \
+         1426730984885, NULL, NULL, 1426730924885, 1, 1); \
+         INSERT INTO events VALUES (1, 1, 1, NULL, 1426730924885, 'Watcher created'); \
+         INSERT INTO deliveries VALUES (1, 1, 'a@x.example', \
+         '{\"id\":\"6ba7b810-9dad-51d1-80b4-00c04fd430c8\",\"at\":1426730984886,\"name\":\"Job\",\
+         \"description\":\"\",\"periodicity\":60000,\"deadline\":1426730984885,\
+         \"last_event\":1426730924885,\"resumed\":null}', 0, 0, 0, 1426730984886, NULL)",
+    );
+    let store = place.open();
+    assert_eq!(store.last_watch().await.expect("it answers"), None);
+    let oldest = store.oldest_notice().await.expect("it answers");
+    assert_eq!(oldest, Some(at(60).next()));
+    let found = store.find(&Key::Id(id("aaaaaaaa"))).await;
+    let found = found.expect("it answers").expect("it is there");
+    assert!(found.watcher.state.is_late());
+    let claims = store.claim(at(61), at(361), 10).await.expect("it answers");
+    assert_eq!(claims.len(), 1);
+}
+
+#[tokio::test]
 async fn a_newer_schema_is_refused() {
     let place = Place::new();
     place.open().close().await;

@@ -11,6 +11,7 @@ use futures_util::future::BoxFuture;
 use nights_watch::adapters::clock::ManualClock;
 use nights_watch::adapters::http::{Site, serve};
 use nights_watch::adapters::storage::memory::MemoryStore;
+use nights_watch::app::outage::Vigil;
 use nights_watch::app::use_cases::Bells;
 use nights_watch::app::{DeliveryLoop, Health, Metrics, NightsWatch, Scheduler};
 use nights_watch::domain::{Action, Filter, HistoryPolicy, Slug, Timestamp, WatcherId};
@@ -50,6 +51,8 @@ pub(crate) struct House {
     watch: Arc<NightsWatch>,
     /// How often the loops look although nobody rings.
     pub(crate) poll: Option<Duration>,
+    /// How long watchers have after an outage.
+    pub(crate) grace: Duration,
 }
 
 /// A loop of a house that runs until it is stopped.
@@ -122,12 +125,14 @@ impl House {
             health,
             watch,
             poll: None,
+            grace: Duration::ZERO,
         }
     }
 
     /// Starts the loop that sees deadlines pass.
     pub(crate) fn start_scheduler(&self) -> Running {
         let scheduler = Scheduler {
+            vigil: Vigil::new(Arc::clone(&self.store), self.grace),
             watch: Arc::clone(&self.watch),
             store: Arc::clone(&self.store),
             clock: self.clock.clone(),
@@ -345,6 +350,7 @@ pub(crate) enum Call {
     Ping,
     Census,
     Loops,
+    KeepWatch,
 }
 
 type Hook = dyn Fn(Call) -> BoxFuture<'static, Result<(), StoreError>> + Send + Sync;
@@ -458,6 +464,21 @@ impl WatcherStore for HookedStore {
     ) -> Result<bool, StoreError> {
         (self.hook)(Call::Loops).await?;
         self.inner.settle(claim, outcome, now).await
+    }
+
+    async fn keep_watch(&self, now: Timestamp) -> Result<(), StoreError> {
+        (self.hook)(Call::KeepWatch).await?;
+        self.inner.keep_watch(now).await
+    }
+
+    async fn last_watch(&self) -> Result<Option<Timestamp>, StoreError> {
+        (self.hook)(Call::Loops).await?;
+        self.inner.last_watch().await
+    }
+
+    async fn oldest_notice(&self) -> Result<Option<Timestamp>, StoreError> {
+        (self.hook)(Call::Census).await?;
+        self.inner.oldest_notice().await
     }
 
     async fn census(&self) -> Result<Census, StoreError> {

@@ -34,6 +34,7 @@ struct Contents {
     queues: HashMap<(WatcherId, Recipient), VecDeque<i64>>,
     refused: BTreeMap<(WatcherId, Recipient), String>,
     last_number: i64,
+    watched: Option<Timestamp>,
 }
 
 #[derive(Debug)]
@@ -381,6 +382,21 @@ impl WatcherStore for MemoryStore {
             contents.refused.insert(to, reason.clone());
         }
         Ok(true)
+    }
+
+    async fn keep_watch(&self, now: Timestamp) -> Result<(), StoreError> {
+        self.open()?.watched = Some(now);
+        Ok(())
+    }
+
+    async fn last_watch(&self) -> Result<Option<Timestamp>, StoreError> {
+        Ok(self.open()?.watched)
+    }
+
+    async fn oldest_notice(&self) -> Result<Option<Timestamp>, StoreError> {
+        let contents = self.open()?;
+        let owed = contents.owed.values();
+        Ok(owed.map(|owed| owed.delivery.notice.at).min())
     }
 
     async fn census(&self) -> Result<Census, StoreError> {

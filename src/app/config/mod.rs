@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
 pub use self::cli::{Cli, Command, Overrides};
-pub use self::sections::{Email, History, Logging, Login, MongoDb, Storage, Tls, Wsgi};
+pub use self::sections::{Email, History, Logging, Login, MongoDb, Monitor, Storage, Tls, Wsgi};
 use self::sources::Settings;
 
 /// Where a configuration file is looked for, in this order, if none is named.
@@ -46,6 +46,8 @@ pub struct Config {
     pub wsgi: Wsgi,
     /// How much history is kept.
     pub history: History,
+    /// What it does about itself.
+    pub monitor: Monitor,
 }
 
 /// A mistake in the settings. Its `Display` is one line that says where it is (file, section and key, or
@@ -95,6 +97,7 @@ impl Config {
             email: Email::read(&settings)?,
             wsgi: Wsgi::read(&settings)?,
             history: History::read(&settings)?,
+            monitor: Monitor::read(&settings)?,
         })
     }
 }

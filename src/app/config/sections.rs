@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use email_address::{EmailAddress, Options};
 use secrecy::SecretString;
@@ -285,6 +286,31 @@ impl History {
             policy: policy.unwrap_or_default(),
         })
     }
+}
+
+/// `[monitor]`: what the program does about itself, since nobody else may.
+#[derive(Clone, Debug, Default)]
+pub struct Monitor {
+    /// How long watchers whose deadline passed while nobody watched have to report; nothing if zero.
+    pub outage_grace: Duration,
+}
+
+impl Monitor {
+    pub(super) fn read(settings: &Settings) -> Result<Self, ConfigError> {
+        let section = settings.section_or_empty("monitor");
+        let seconds = "a number of seconds (0 to 31536000)";
+        let grace = section.value("outage_grace", seconds, seconds_up_to_a_year)?;
+        Ok(Self {
+            outage_grace: grace.unwrap_or_default(),
+        })
+    }
+}
+
+fn seconds_up_to_a_year(text: &str) -> Option<Duration> {
+    const YEAR: u64 = 365 * 24 * 3_600;
+    number(text)
+        .filter(|seconds| *seconds <= YEAR)
+        .map(Duration::from_secs)
 }
 
 fn boolean(text: &str) -> Option<bool> {

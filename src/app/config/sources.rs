@@ -30,7 +30,7 @@ pub(super) struct Known {
 }
 
 /// All sections that there are.
-pub(super) const SECTIONS: [Known; 6] = [
+pub(super) const SECTIONS: [Known; 7] = [
     Known {
         name: "logging",
         keys: &["file", "rotate", "max_size", "backup_count"],
@@ -59,6 +59,11 @@ pub(super) const SECTIONS: [Known; 6] = [
     Known {
         name: "history",
         keys: &["limit"],
+        open: false,
+    },
+    Known {
+        name: "monitor",
+        keys: &["outage_grace"],
         open: false,
     },
 ];

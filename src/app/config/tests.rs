@@ -68,7 +68,11 @@ fn auth_key(config: &Config) -> Option<&str> {
 
 #[test]
 fn nothing_need_be_said() {
-    for text in ["", "\n", "[logging]\n[sqlite]\n[wsgi]\n[history]"] {
+    for text in [
+        "",
+        "\n",
+        "[logging]\n[sqlite]\n[wsgi]\n[history]\n[monitor]",
+    ] {
         let config = ini(text);
         assert_eq!(config.logging.file, None);
         assert!(!config.logging.rotate);
@@ -79,6 +83,7 @@ fn nothing_need_be_said() {
         assert_eq!(config.wsgi.port, 80);
         assert!(config.wsgi.auth_key.is_none());
         assert_eq!(config.history.policy, HistoryPolicy::default());
+        assert!(config.monitor.outage_grace.is_zero());
         assert_eq!(sqlite(config), PathBuf::from("nights-watch.db"));
     }
 }
@@ -164,6 +169,22 @@ fn history_has_a_limit() {
         check_ini(
             &format!("[history]\nlimit = {wrong}"),
             &format!("[history] limit: {wrong:?} is not a number of events (1 to 10000)"),
+        );
+    }
+}
+
+#[test]
+fn an_outage_may_have_a_grace() {
+    for seconds in [0, 600, 31_536_000] {
+        let monitor = ini(&format!("[monitor]\noutage_grace = {seconds}")).monitor;
+        assert_eq!(monitor.outage_grace.as_secs(), seconds);
+    }
+    for wrong in ["-1", "31536001", "10m"] {
+        check_ini(
+            &format!("[monitor]\noutage_grace = {wrong}"),
+            &format!(
+                "[monitor] outage_grace: {wrong:?} is not a number of seconds (0 to 31536000)"
+            ),
         );
     }
 }
@@ -454,7 +475,7 @@ fn names_that_mean_nothing_are_mistakes() {
     check_ini(
         "[wsgy]\nport = 80",
         "[wsgy]: no such section; \
-         there are [logging], [mongodb], [sqlite], [email], [wsgi], [history]",
+         there are [logging], [mongodb], [sqlite], [email], [wsgi], [history], [monitor]",
     );
     check_ini(
         "[wsgi]\nprot = 80",
@@ -475,7 +496,7 @@ fn names_that_mean_nothing_are_mistakes() {
             &[(name, "80")],
             &format!(
                 "{name}: no such setting; NIGHTS_WATCH_<SECTION>_<KEY> has the sections \
-                 logging, mongodb, sqlite, email, wsgi, history"
+                 logging, mongodb, sqlite, email, wsgi, history, monitor"
             ),
         );
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use nights_watch::domain::Update;
+use nights_watch::domain::{Outage, Update};
 use nights_watch::ports::Census;
 
 use super::*;
@@ -59,6 +59,47 @@ fn with_periodicity(periodicity: Periodicity) -> Action {
         periodicity: Some(periodicity),
         ..Update::default()
     })
+}
+
+pub(super) async fn who_watched_last_is_remembered(store: Store) {
+    assert_eq!(store.last_watch().await.unwrap(), None);
+    // The later ones count, not those with the later time: a clock may have been wrong.
+    for now in [at(10), at(1_000), at(20)] {
+        store.keep_watch(now).await.unwrap();
+        assert_eq!(store.last_watch().await.unwrap(), Some(now));
+    }
+    assert_eq!(store.census().await.unwrap(), Census::default());
+    assert_eq!(next_deadline(&store).await, None);
+}
+
+pub(super) async fn an_outage_puts_deadlines_off(store: Store) {
+    let mut ids = Vec::new();
+    // Due before the outage, in it, and after it.
+    for (name, second) in [("Before", 0), ("During", 100), ("After", 200)] {
+        ids.push(insert_at(&store, draft(name), at(second)).await.watcher.id);
+    }
+    let outage = Outage {
+        since: at(100),
+        until: at(200),
+        grace: Duration::from_secs(30),
+    };
+    let now = at(201);
+    let overdue = store.overdue(now, 10).await.unwrap();
+    assert_eq!(overdue.len(), 2);
+    for id in &ids {
+        act(&store, *id, Action::PassOutage(outage), now).await;
+    }
+    let deadlines = [at(60), at(230), at(260)].map(Some);
+    for (id, deadline) in ids.iter().zip(deadlines) {
+        let found = look(&store, *id).await;
+        assert_eq!(found.watcher.state.deadline(), deadline);
+        assert_eq!(found.history.len(), 1);
+        assert_eq!(found.watcher.state.is_late(), deadline == Some(at(60)));
+    }
+    assert_eq!(store.overdue(now, 10).await.unwrap(), []);
+    assert_eq!(store.overdue(at(231), 10).await.unwrap(), [ids[1]]);
+    let late = make_late(&store, ids[1], at(231)).await;
+    assert!(late.change.watcher.state.is_late());
 }
 
 pub(super) async fn there_is_none_unless_somebody_is_on_time(store: Store) {

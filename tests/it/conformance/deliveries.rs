@@ -20,6 +20,42 @@ async fn late(store: &Store, name: &str, recipients: &[&str]) -> (Watcher, Notic
     (done.change.watcher, notice.expect("there are recipients"))
 }
 
+async fn oldest(store: &Store) -> Option<Timestamp> {
+    store.oldest_notice().await.expect("it answers")
+}
+
+pub(super) async fn the_oldest_notice_is_that_which_is_owed(store: Store) {
+    assert_eq!(oldest(&store).await, None);
+    let (first, notice) = late(&store, "First", &["a@x.example", "b@x.example"]).await;
+    let unheard = insert(&store, draft("Unheard")).await;
+    make_late(&store, unheard.id, late_at()).await;
+    let second = insert(&store, told("Second", &["a@x.example"])).await;
+    make_late(&store, second.id, at(10 * MINUTE)).await;
+    act(&store, first.id, trigger(), at(20 * MINUTE)).await;
+    assert_eq!(oldest(&store).await, Some(notice.at));
+
+    let mut claims = claim(&store, at(20 * MINUTE)).await;
+    claims.retain(|claim| claim.key.watcher == first.id);
+    assert_eq!(
+        oldest(&store).await,
+        Some(notice.at),
+        "a claim changes nothing"
+    );
+    assert!(settle(&store, &claims[0], refused(), at(20 * MINUTE)).await);
+    assert_eq!(
+        oldest(&store).await,
+        Some(notice.at),
+        "one is still owed it"
+    );
+    let again = Outcome::TryAgain(at(30 * MINUTE));
+    assert!(settle(&store, &claims[1], again, at(20 * MINUTE)).await);
+    assert_eq!(oldest(&store).await, Some(notice.at));
+    assert!(store.delete(&Key::Id(first.id)).await.unwrap());
+    assert_eq!(oldest(&store).await, Some(at(10 * MINUTE)));
+    assert!(store.delete(&Key::Id(second.id)).await.unwrap());
+    assert_eq!(oldest(&store).await, None);
+}
+
 fn refused() -> Outcome {
     Outcome::Refused("no such mailbox".to_owned())
 }

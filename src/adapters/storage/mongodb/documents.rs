@@ -91,6 +91,8 @@ pub(super) struct Owed {
     #[serde(rename = "n")]
     pub(super) number: i64,
     pub(super) notice: i64,
+    /// When the notice arose.
+    pub(super) at: DateTime,
     pub(super) to: String,
     /// Absent while an earlier one to the same recipient is owed.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -400,6 +402,7 @@ impl Books {
                 self.owed.push(Owed {
                     number: self.last_number,
                     notice: number,
+                    at: date(notice.at),
                     to: recipient.as_str().to_owned(),
                     due: is_first.then(|| date(now)),
                     token: 0,
@@ -581,6 +584,13 @@ fn read_form<T: for<'de> Deserialize<'de>>(form: &Bson) -> Option<T> {
 
 fn to_form<T: Serialize>(value: &T) -> Option<Bson> {
     serialize_to_document(value).ok().map(Bson::Document)
+}
+
+/// When the oldest notice arose that a document owes.
+pub(super) fn oldest_owed(document: &Document) -> Option<Timestamp> {
+    let owed = list(ours(document)?, "owed").filter_map(Bson::as_document);
+    let dates = owed.filter_map(|owed| owed.get_datetime("at").ok());
+    dates.min().map(|at| timestamp(*at))
 }
 
 /// A notice that a document owes.

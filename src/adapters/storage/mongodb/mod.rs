@@ -36,8 +36,8 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use self::calls::{Failure, Patience, TOTAL};
 pub use self::connect::{MongoSettings, OpenError};
 use self::documents::{
-    Books, Owed, REMEMBERED, Room, Stored, Update, date, new_document, read_history, read_id,
-    read_notice, read_watcher, timestamp,
+    Books, Owed, REMEMBERED, Room, Stored, Update, date, new_document, oldest_owed, read_history,
+    read_id, read_notice, read_watcher, timestamp,
 };
 use self::servers::{Server, Strays};
 use self::table::{Question, Table};
@@ -825,6 +825,28 @@ impl WatcherStore for MongoStore {
                 Err(failure) => operation.failed(failure, &base, (), &mut patience).await?,
             }
         }
+    }
+
+    async fn keep_watch(&self, now: Timestamp) -> Result<(), StoreError> {
+        let _begun = self.begin()?;
+        self.server.keep_watch(now).await
+    }
+
+    async fn last_watch(&self) -> Result<Option<Timestamp>, StoreError> {
+        let _begun = self.begin()?;
+        self.server.last_watch().await
+    }
+
+    async fn oldest_notice(&self) -> Result<Option<Timestamp>, StoreError> {
+        let _begun = self.begin()?;
+        let question = Question {
+            filter: owing(),
+            fields: doc! { "nw.owed.at": 1 },
+            order: doc! { "nw.owed.at": 1 },
+            limit: 1,
+        };
+        let found = self.all(&question, &mut Patience::new()).await?;
+        Ok(found.first().and_then(oldest_owed))
     }
 
     async fn census(&self) -> Result<Census, StoreError> {

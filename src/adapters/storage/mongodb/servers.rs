@@ -12,14 +12,16 @@ use mongodb::bson::doc;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::calls::Patience;
-use super::documents::{Books, Owed, Update};
+use super::documents::{Books, Owed, Update, date, timestamp};
 use super::table::{Question, Table};
 use super::{Fields, random};
-use crate::domain::WatcherId;
+use crate::domain::{Timestamp, WatcherId};
 use crate::ports::StoreError;
 
 const PERIOD: Duration = Duration::from_secs(1);
 const ROUNDS: u32 = 5;
+/// The document that says when deadlines were last watched; the others are called by numbers.
+const WATCH: &str = "watch";
 
 /// One of the servers: this one.
 #[derive(Clone)]
@@ -97,6 +99,20 @@ impl Server {
         let beat = doc! { "$inc": { "beat": 1_i64 } };
         let beaten = || self.servers.upsert(doc! { "_id": self.id }, beat.clone());
         patience.insist(beaten).await
+    }
+
+    /// Records that deadlines are watched at `now`, by one of the servers.
+    pub(super) async fn keep_watch(&self, now: Timestamp) -> Result<(), StoreError> {
+        let watched = doc! { "$set": { "at": date(now) } };
+        let keep = || self.servers.upsert(doc! { "_id": WATCH }, watched.clone());
+        Patience::new().insist(keep).await
+    }
+
+    pub(super) async fn last_watch(&self) -> Result<Option<Timestamp>, StoreError> {
+        let find = || self.servers.first(doc! { "_id": WATCH }, doc! { "at": 1 });
+        let watched = Patience::new().insist(find).await?;
+        let at = watched.and_then(|watched| watched.get_datetime("at").ok().copied());
+        Ok(at.map(timestamp))
     }
 
     async fn others(&self) -> Result<HashMap<i64, i64>, StoreError> {

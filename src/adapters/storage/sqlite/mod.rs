@@ -304,6 +304,26 @@ impl WatcherStore for SqliteStore {
             .await
     }
 
+    async fn keep_watch(&self, now: Timestamp) -> Result<(), StoreError> {
+        self.writer
+            .run(move |connection| {
+                connection
+                    .prepare_cached("UPDATE housekeeping SET watched = ?1")?
+                    .execute([now.millis()])
+                    .map(drop)
+            })
+            .await
+    }
+
+    async fn last_watch(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.first("SELECT watched FROM housekeeping").await
+    }
+
+    async fn oldest_notice(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.first("SELECT min(at) FROM deliveries WHERE refused IS NULL")
+            .await
+    }
+
     async fn census(&self) -> Result<Census, StoreError> {
         self.readers
             .run(|connection| {
@@ -421,12 +441,13 @@ fn owe(
 ) -> rusqlite::Result<()> {
     let json = rows::notice_json(notice)?;
     let mut statement = connection.prepare_cached(
-        "INSERT INTO deliveries (watcher, recipient, notice, attempts, token, claimed, due) \
-         VALUES (?1, ?2, ?3, 0, 0, 0, iif(EXISTS (SELECT 1 FROM deliveries \
+        "INSERT INTO deliveries (watcher, recipient, notice, at, attempts, token, claimed, due) \
+         VALUES (?1, ?2, ?3, ?5, 0, 0, 0, iif(EXISTS (SELECT 1 FROM deliveries \
          WHERE watcher = ?1 AND recipient = ?2 AND refused IS NULL), NULL, ?4))",
     )?;
     for recipient in &notice.recipients {
-        statement.execute((watcher, recipient.as_str(), &json, now.millis()))?;
+        let at = notice.at.millis();
+        statement.execute((watcher, recipient.as_str(), &json, now.millis(), at))?;
     }
     Ok(())
 }
