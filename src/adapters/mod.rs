@@ -4,5 +4,6 @@
 
 pub mod clock;
 pub mod http;
+pub mod monitor;
 pub mod notify;
 pub mod storage;

@@ -72,19 +72,20 @@ impl DeliveryLoop {
                 Ok(next) => {
                     trouble.is_over();
                     pulse.waiting();
-                    let poll = this.poll.map(|poll| this.clock.now().after(poll));
-                    next.into_iter().chain(poll).min()
+                    let poll = this.poll.unwrap_or(Pulse::PERIOD);
+                    let again = this.clock.now().after(poll);
+                    next.map_or(again, |next| next.min(again))
                 }
                 Err(error) => {
                     trouble.is_on(&error);
                     pulse.failing();
-                    Some(this.clock.now().after(Self::RETRY))
+                    this.clock.now().after(Self::RETRY)
                 }
             };
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = this.bells.delivery.notified() => {}
-                () = this.clock.sleep_until(wake.unwrap_or(Timestamp::MAX)) => {}
+                () = this.clock.sleep_until(wake) => {}
             }
         }
         let all = async { while under_way.join_next().await.is_some() {} };

@@ -1,9 +1,11 @@
 //! Whether the program does its work.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::ports::{Census, WatcherStore};
+use tokio::time::Instant;
+
+use crate::ports::{Census, Clock, StoreError, WatcherStore};
 
 /// What a loop is doing, as the loop itself says; if it dies, its end says so for it.
 #[derive(Debug)]
@@ -11,9 +13,9 @@ pub struct Pulse(Mutex<Beat>);
 
 #[derive(Clone, Copy, Debug)]
 enum Beat {
-    Waiting,
+    Waiting(Instant),
     Working(Instant),
-    Failing,
+    Failing(Instant),
     Stopped,
 }
 
@@ -24,8 +26,11 @@ impl Default for Pulse {
 }
 
 impl Pulse {
-    /// A loop that is at one piece of work for longer than this is taken to hang.
-    const LONGEST_WORK: Duration = Duration::from_secs(30);
+    /// How often a loop turns at least, even if there is nothing to do.
+    pub const PERIOD: Duration = Duration::from_secs(10);
+    /// A loop that has not turned for longer than this is taken to hang, at a piece of work or asleep.
+    const LONGEST_TURN: Duration = Duration::from_secs(40);
+    const FAILS: &str = "fails";
 
     /// The loop begins; it is taken to have stopped once the returned value is dropped.
     pub fn start(self: &Arc<Self>) -> Beating {
@@ -37,12 +42,14 @@ impl Pulse {
     /// What is wrong with the loop, if anything.
     #[must_use]
     pub fn complaint(&self) -> Option<&'static str> {
+        let hangs = |since: Instant| since.elapsed() > Self::LONGEST_TURN;
         match *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
-            Beat::Waiting => None,
-            Beat::Working(since) if since.elapsed() < Self::LONGEST_WORK => None,
-            Beat::Working(_) => Some("hangs"),
-            Beat::Failing => Some("fails"),
             Beat::Stopped => Some("has stopped"),
+            Beat::Waiting(since) | Beat::Working(since) | Beat::Failing(since) if hangs(since) => {
+                Some("hangs")
+            }
+            Beat::Waiting(_) | Beat::Working(_) => None,
+            Beat::Failing(_) => Some(Self::FAILS),
         }
     }
 
@@ -58,17 +65,17 @@ pub struct Beating(Arc<Pulse>);
 impl Beating {
     /// The loop waits for something to do.
     pub fn waiting(&self) {
-        self.0.set(Beat::Waiting);
+        self.0.set(Beat::Waiting(Instant::now()));
     }
 
-    /// The loop begins a piece of work.
+    /// The loop begins a piece of work, or the next part of a long one.
     pub fn working(&self) {
         self.0.set(Beat::Working(Instant::now()));
     }
 
     /// The last piece of work failed; the loop will try again.
     pub fn failing(&self) {
-        self.0.set(Beat::Failing);
+        self.0.set(Beat::Failing(Instant::now()));
     }
 }
 
@@ -81,6 +88,8 @@ impl Drop for Beating {
 /// The parts whose health is looked at.
 pub struct Health {
     store: Arc<dyn WatcherStore>,
+    clock: Arc<dyn Clock>,
+    oldest: Option<Duration>,
     /// The scheduler's pulse.
     pub scheduler: Arc<Pulse>,
     /// The delivery loop's pulse.
@@ -96,6 +105,8 @@ pub struct Readiness {
     pub scheduler: Option<&'static str>,
     /// The delivery loop's complaint.
     pub delivery: Option<&'static str>,
+    /// What is wrong with the notices that are owed.
+    pub notices: Option<&'static str>,
 }
 
 impl Readiness {
@@ -104,17 +115,35 @@ impl Readiness {
     pub fn is_ready(&self) -> bool {
         *self == Self::default()
     }
+
+    /// Each part by its name, with its complaint.
+    #[must_use]
+    pub const fn parts(&self) -> [(&'static str, Option<&'static str>); 4] {
+        [
+            ("store", self.store),
+            ("scheduler", self.scheduler),
+            ("delivery", self.delivery),
+            ("notices", self.notices),
+        ]
+    }
 }
 
 impl Health {
     /// How long the store may take to answer.
     const PATIENCE: Duration = Duration::from_secs(5);
 
-    /// Looks after `store` and two loops that have yet to start.
+    /// Looks after `store` and two loops that have yet to start. Something is wrong if a notice is owed for longer
+    /// than `oldest`, by the time of `clock`.
     #[must_use]
-    pub fn new(store: Arc<dyn WatcherStore>) -> Self {
+    pub fn new(
+        store: Arc<dyn WatcherStore>,
+        clock: Arc<dyn Clock>,
+        oldest: Option<Duration>,
+    ) -> Self {
         Self {
             store,
+            clock,
+            oldest,
             scheduler: Arc::default(),
             delivery: Arc::default(),
         }
@@ -128,17 +157,70 @@ impl Health {
             .ok()
     }
 
+    /// Whether both loops turn, whatever they achieve.
+    #[must_use]
+    pub fn is_turning(&self) -> bool {
+        [&self.scheduler, &self.delivery]
+            .iter()
+            .all(|pulse| matches!(pulse.complaint(), None | Some(Pulse::FAILS)))
+    }
+
     /// Asks every part, and waits at most five seconds for the store.
     pub async fn readiness(&self) -> Readiness {
-        let store = match tokio::time::timeout(Self::PATIENCE, self.store.ping()).await {
-            Ok(Ok(())) => None,
-            Ok(Err(_)) => Some("fails"),
-            Err(_) => Some("does not answer"),
+        let asked = tokio::time::timeout(Self::PATIENCE, self.ask_store()).await;
+        let (store, waits) = match asked {
+            Ok(Ok(waits)) => (None, waits),
+            Ok(Err(_)) => (Some("fails"), false),
+            Err(_) => (Some("does not answer"), false),
         };
         Readiness {
             store,
             scheduler: self.scheduler.complaint(),
             delivery: self.delivery.complaint(),
+            notices: waits.then_some("wait for too long to be delivered"),
         }
+    }
+
+    /// Whether a notice has been owed for too long.
+    async fn ask_store(&self) -> Result<bool, StoreError> {
+        self.store.ping().await?;
+        let Some(longest) = self.oldest else {
+            return Ok(false);
+        };
+        let oldest = self.store.oldest_notice().await?;
+        let now = self.clock.now();
+        Ok(oldest.is_some_and(|oldest| now.since(oldest) > longest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(pulse: &Pulse, complaint: Option<&str>) {
+        assert_eq!(pulse.complaint(), complaint);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_loop_that_stands_still_hangs_whatever_it_was_doing() {
+        let pulse = Arc::new(Pulse::default());
+        check(&pulse, Some("has stopped"));
+        let beating = pulse.start();
+        let beats: [(fn(&Beating), _); 3] = [
+            (Beating::waiting, None),
+            (Beating::working, None),
+            (Beating::failing, Some("fails")),
+        ];
+        for (beat, complaint) in beats {
+            beat(&beating);
+            check(&pulse, complaint);
+            tokio::time::advance(Pulse::LONGEST_TURN).await;
+            check(&pulse, complaint);
+            tokio::time::advance(Duration::from_millis(1)).await;
+            check(&pulse, Some("hangs"));
+        }
+        drop(beating);
+        check(&pulse, Some("has stopped"));
     }
 }

@@ -186,12 +186,7 @@ impl Metrics {
     ) -> Result<String, fmt::Error> {
         let mut now = Registry::with_prefix("nights_watch");
         let up = Family::<PartLabel, Gauge>::default();
-        let parts = [
-            ("store", readiness.store),
-            ("scheduler", readiness.scheduler),
-            ("delivery", readiness.delivery),
-        ];
-        for (part, complaint) in parts {
+        for (part, complaint) in readiness.parts() {
             up.get_or_create(&PartLabel { part })
                 .set(i64::from(complaint.is_none()));
         }

@@ -4,11 +4,13 @@
 //! - [`import`]: moving to another store.
 //! - [`scheduler`]: sees deadlines pass; [`outage`]: knows for how long nobody did.
 //! - [`delivery`]: makes the deliveries that the store owes.
-//! - [`health`], [`metrics`], [`trouble`]: what operators see of all that.
+//! - [`health`], [`metrics`], [`trouble`]: what operators see of all that; [`heartbeat`]: what others hear of it.
 //! - [`config`], [`logging`], [`wiring`]: from settings to a running program. The wiring alone knows which
 //!   adapters there are.
 
 pub mod use_cases;
+
+pub mod heartbeat;
 
 pub mod import;
 
@@ -32,6 +34,7 @@ pub mod wiring;
 
 pub use delivery::DeliveryLoop;
 pub use health::{Health, Pulse, Readiness};
+pub use heartbeat::HeartbeatLoop;
 pub use metrics::Metrics;
 pub use scheduler::Scheduler;
 pub use use_cases::{NightsWatch, UseCaseError};

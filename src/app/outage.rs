@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::health::Pulse;
 use crate::domain::{Outage, Timestamp};
 use crate::ports::{StoreError, WatcherStore};
 
@@ -19,8 +20,6 @@ pub struct Vigil {
 }
 
 impl Vigil {
-    /// How often it is recorded that deadlines are watched.
-    pub const PERIOD: Duration = Duration::from_secs(10);
     /// A gap in the record that is longer than this is an outage.
     pub const LONGEST_GAP: Duration = Duration::from_secs(30);
 
@@ -65,7 +64,7 @@ impl Vigil {
     pub async fn keep(&mut self, now: Timestamp) -> Result<Timestamp, StoreError> {
         let is_due = self.recorded.is_none_or(|recorded| {
             // Also if the clock has stepped back.
-            now < recorded || now.since(recorded) >= Self::PERIOD
+            now < recorded || now.since(recorded) >= Pulse::PERIOD
         });
         if is_due {
             self.store.keep_watch(now).await?;
@@ -73,6 +72,6 @@ impl Vigil {
         }
         self.watched = Some(now);
         self.outage = None;
-        Ok(self.recorded.unwrap_or(now).after(Self::PERIOD))
+        Ok(self.recorded.unwrap_or(now).after(Pulse::PERIOD))
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 
-use super::health::Pulse;
+use super::health::{Beating, Pulse};
 use super::outage::Vigil;
 use super::trouble::Trouble;
 use super::use_cases::{Bells, NightsWatch, Passed, UseCaseError};
@@ -43,8 +43,8 @@ impl Scheduler {
     /// Looks once, before anybody can ask for anything: after an outage of ours, a request must not find a watcher
     /// late that has a grace. If it fails, [`Scheduler::run`] does it again.
     pub async fn catch_up(&mut self) {
-        let stop = CancellationToken::new();
-        if let Err(error) = self.watch_deadlines(&stop).await {
+        let (pulse, stop) = (self.pulse.start(), CancellationToken::new());
+        if let Err(error) = self.watch_deadlines(&pulse, &stop).await {
             tracing::debug!(%error, "cannot catch up yet");
         }
     }
@@ -54,8 +54,7 @@ impl Scheduler {
         let pulse = self.pulse.start();
         let trouble = Trouble::new("watching deadlines");
         while !stop.is_cancelled() {
-            pulse.working();
-            let wake = match self.watch_deadlines(&stop).await {
+            let wake = match self.watch_deadlines(&pulse, &stop).await {
                 Ok(wake) => {
                     trouble.is_over();
                     pulse.waiting();
@@ -76,9 +75,13 @@ impl Scheduler {
     }
 
     /// Makes late what is overdue, and returns when to look again.
-    async fn watch_deadlines(&mut self, stop: &CancellationToken) -> Result<Timestamp, StoreError> {
+    async fn watch_deadlines(
+        &mut self,
+        pulse: &Beating,
+        stop: &CancellationToken,
+    ) -> Result<Timestamp, StoreError> {
         let outage = self.vigil.outage(self.clock.now()).await?;
-        let next = self.pass_deadlines(outage, stop).await?;
+        let next = self.pass_deadlines(outage, pulse, stop).await?;
         let now = self.clock.now();
         if stop.is_cancelled() {
             return Ok(now);
@@ -95,11 +98,13 @@ impl Scheduler {
     async fn pass_deadlines(
         &self,
         outage: Option<Outage>,
+        pulse: &Beating,
         stop: &CancellationToken,
     ) -> Result<Option<Timestamp>, StoreError> {
         let with_grace = outage.filter(|outage| !outage.grace.is_zero());
         let mut put_off: u64 = 0;
         let next = loop {
+            pulse.working();
             let now = self.clock.now();
             let next = self.store.next_deadline().await?;
             if stop.is_cancelled() {

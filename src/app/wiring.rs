@@ -10,8 +10,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::config::{Config, Email, Storage, Tls, Wsgi};
+use super::config::{Config, Email, Heartbeat, Storage, Tls, Wsgi};
 use super::health::Health;
+use super::heartbeat::{Condition, HeartbeatLoop};
 use super::import::{self, ImportError, Imported};
 use super::metrics::Metrics;
 use super::outage::Vigil;
@@ -19,11 +20,13 @@ use super::use_cases::{Bells, NightsWatch};
 use super::{DeliveryLoop, Scheduler};
 use crate::adapters::clock::SystemClock;
 use crate::adapters::http::{self, Site};
+use crate::adapters::monitor::systemd::{self, Watchdog};
+use crate::adapters::monitor::url::{InvalidUrl, Url};
 use crate::adapters::notify::log::LogNotifier;
 use crate::adapters::notify::smtp::{Encryption, InvalidSettings, SmtpNotifier, SmtpSettings};
 use crate::adapters::storage::mongodb::{MongoSettings, MongoStore, OpenError as MongoError};
 use crate::adapters::storage::sqlite::{OpenError, SqliteStore};
-use crate::ports::{Clock, Notifier, WatcherStore};
+use crate::ports::{self, Clock, Notifier, WatcherStore};
 
 pub use crate::adapters::http::openapi_document;
 
@@ -48,6 +51,9 @@ pub enum StartError {
     /// No mail could ever be sent.
     #[error("[email]")]
     Email(#[source] InvalidSettings),
+    /// Nobody could ever be told that the program does its work.
+    #[error("[monitor] heartbeat_url")]
+    Heartbeat(#[source] InvalidUrl),
     /// The port cannot be had.
     #[error("[wsgi] host, port: cannot listen on {address}")]
     Listen {
@@ -78,7 +84,11 @@ pub async fn run(config: Config) -> Result<(), StartError> {
 
     let bells = Arc::new(Bells::default());
     let metrics = Arc::new(Metrics::default());
-    let health = Arc::new(Health::new(Arc::clone(&store)));
+    let health = Arc::new(Health::new(
+        Arc::clone(&store),
+        Arc::clone(&clock),
+        config.monitor.max_notice_age,
+    ));
     let watch = Arc::new(NightsWatch::new(
         Arc::clone(&store),
         Arc::clone(&clock),
@@ -98,12 +108,13 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let delivery = DeliveryLoop {
         store: Arc::clone(&store),
         notifier,
-        clock,
+        clock: Arc::clone(&clock),
         bells,
         metrics: Arc::clone(&metrics),
         pulse: Arc::clone(&health.delivery),
         poll,
     };
+    let heartbeats = heartbeats(config.monitor.heartbeat.as_ref(), &health, &clock)?;
     if config.wsgi.auth_key.is_none() {
         tracing::warn!("[wsgi] auth_key is not set: whoever reaches the port can change watchers");
     }
@@ -124,14 +135,21 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     }
     // The loops stop after the requests, since those give them work.
     let stop_loops = CancellationToken::new();
-    let loops = [
+    let mut loops = vec![
         ("scheduler", tokio::spawn(scheduler.run(stop_loops.clone()))),
         (
             "delivery loop",
             tokio::spawn(delivery.run(stop_loops.clone())),
         ),
     ];
-    let loops = loops.map(|(name, task)| tokio::spawn(supervise(name, task)));
+    for heartbeat in heartbeats {
+        let task = tokio::spawn(heartbeat.run(stop_loops.clone()));
+        loops.push(("heartbeat", task));
+    }
+    let loops: Vec<_> = loops
+        .into_iter()
+        .map(|(name, task)| tokio::spawn(supervise(name, task)))
+        .collect();
     tracing::info!(address, version = env!("CARGO_PKG_VERSION"), "serving");
     // Nobody may be there to read it, which is no reason to stop.
     let _ = writeln!(
@@ -139,7 +157,9 @@ pub async fn run(config: Config) -> Result<(), StartError> {
         "nights-watch serves on http://{address}/ (docs at http://{address}/docs)"
     );
 
+    systemd::ready();
     http::serve(listener, site, connections, stop).await;
+    systemd::stopping();
     tracing::info!("stopping");
     stop_loops.cancel();
     for task in loops {
@@ -223,6 +243,34 @@ fn open_notifier(
     let notifier = SmtpNotifier::new(settings, Arc::clone(clock)).map_err(StartError::Email)?;
     tracing::info!(host = email.host, port = email.port, "mailing notices");
     Ok(Arc::new(notifier))
+}
+
+/// A loop for another monitor, and one for systemd's watchdog, if they are there.
+fn heartbeats(
+    other: Option<&Heartbeat>,
+    health: &Arc<Health>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Vec<HeartbeatLoop>, StartError> {
+    let beating = |heartbeat: Arc<dyn ports::Heartbeat>, every, condition| HeartbeatLoop {
+        heartbeat,
+        health: Arc::clone(health),
+        clock: Arc::clone(clock),
+        every,
+        condition,
+    };
+    let mut loops = Vec::new();
+    if let Some(other) = other {
+        let url = Url::new(other.url.clone()).map_err(StartError::Heartbeat)?;
+        loops.push(beating(Arc::new(url), other.interval, Condition::Ready));
+    }
+    if let Some(patience) = Watchdog::patience() {
+        loops.push(beating(
+            Arc::new(Watchdog),
+            patience / 2,
+            Condition::Turning,
+        ));
+    }
+    Ok(loops)
 }
 
 /// Without a host: every interface, by IPv6 and IPv4 where there are both.

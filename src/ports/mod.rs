@@ -1,8 +1,9 @@
-//! What the program needs of the world, as three contracts.
+//! What the program needs of the world, as contracts.
 //!
 //! - [`WatcherStore`] keeps watchers, their history and what still has to be told.
 //! - [`Notifier`] tells one person one thing.
 //! - [`Clock`] says what time it is, and waits.
+//! - [`Heartbeat`] tells somebody that the program does its work.
 //!
 //! The use cases in [`crate::app`] know only these; [`crate::adapters`] implements them.
 //!
@@ -24,10 +25,12 @@
 //!    order, leases and restarts are the delivery loop's business, not the engine's.
 
 pub mod clock;
+pub mod heartbeat;
 pub mod notifier;
 pub mod store;
 
 pub use clock::Clock;
+pub use heartbeat::Heartbeat;
 pub use notifier::{Message, Notifier, NotifyError};
 pub use store::{
     Census, Claim, Delivery, DeliveryKey, Detail, InsertError, Key, Outcome, Record, StoreError,

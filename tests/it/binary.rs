@@ -562,3 +562,95 @@ async fn it_prints_its_document_and_its_version() {
     let version = format!("nights-watch {}\n", env!("CARGO_PKG_VERSION"));
     assert_eq!(String::from_utf8(output.stdout).unwrap(), version);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_services_watch_each_other() {
+    let (folders, server) = ([directory(), directory()], SmtpServer::start().await);
+    let watching = Program::start(folders[0].path(), &mail_settings(server.port())).await;
+    let id = watching
+        .create("The other one", "3", &["ops@example.org"])
+        .await;
+    let settings = format!(
+        "[monitor]\nheartbeat_url = {}\nheartbeat_interval = 1\n",
+        watching.at(&format!("{id}?comment=well"))
+    );
+    let watched = Program::start(folders[1].path(), &settings).await;
+    timeout(PATIENCE, async {
+        while !watching
+            .done("get", &[("id", &id)])
+            .await
+            .to_string()
+            .contains("Triggered (well)")
+        {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    })
+    .await
+    .expect("it is heard of");
+    watched.kill().await;
+    let late = server.next_message().await;
+    let subject = late.header("Subject").expect("a subject");
+    assert_eq!(subject, "[LATE] The other one has not reported");
+    let log = read_log(folders[1].path());
+    assert!(!log.contains(&id), "the URL is a secret: {log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_started_it_hears_how_it_stands() {
+    let directory = directory();
+    let path = directory.path().join("notify");
+    let socket = tokio::net::UnixDatagram::bind(&path).expect("a socket");
+    let mut child = command(directory.path())
+        .args(["--host", "127.0.0.1", "--port", "0"])
+        .env("NOTIFY_SOCKET", &path)
+        .env("WATCHDOG_USEC", "200000")
+        .env_remove("WATCHDOG_PID")
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("it starts");
+    let next = async || {
+        let mut said = [0; 100];
+        let length = timeout(PATIENCE, socket.recv(&mut said)).await;
+        let length = length.expect("it says something").expect("a socket");
+        String::from_utf8_lossy(&said[..length]).into_owned()
+    };
+    let mut said = Vec::new();
+    while said.iter().filter(|said| *said == "WATCHDOG=1\n").count() < 3 {
+        said.push(next().await);
+    }
+    assert!(said.contains(&"READY=1\n".to_owned()), "{said:?}");
+    let pid = child.id().and_then(|id| i32::try_from(id).ok());
+    let pid = pid
+        .and_then(rustix::process::Pid::from_raw)
+        .expect("a process");
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it lives");
+    while next().await != "STOPPING=1\n" {}
+    let ended = timeout(PATIENCE, child.wait()).await.expect("it ends");
+    assert!(ended.expect("it is waited for").success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_heartbeat_that_goes_nowhere_is_said_once_and_shows_no_url() {
+    for url in ["ftp://secret.example.com/", "https://", "secret"] {
+        let directory = directory();
+        let settings = format!("[monitor]\nheartbeat_url = {url}\n");
+        std::fs::write(directory.path().join("nights-watch.ini"), settings).expect("a file");
+        let output = run(directory.path(), &["--host", "127.0.0.1", "--port", "0"]).await;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let line = "nights-watch: [monitor] heartbeat_url: is not a URL";
+        assert!(said.contains(line) && !said.contains("secret"), "{said}");
+        assert!(!output.status.success());
+    }
+    let directory = directory();
+    let settings = "[monitor]\nheartbeat_url = http://127.0.0.1:1/secret\nheartbeat_interval = 1\n";
+    let program = Program::start(directory.path(), settings).await;
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    assert!(program.stop().await.success());
+    let log = read_log(directory.path());
+    let told = log
+        .lines()
+        .filter(|line| line.contains("beating the heart fails"));
+    assert_eq!(told.count(), 1, "{log}");
+    assert!(!log.contains("secret"), "{log}");
+}

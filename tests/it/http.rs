@@ -1770,7 +1770,7 @@ async fn it_is_ready_while_the_store_answers_and_both_loops_turn() {
     let house = House::over(store).await;
     let never_started = house.get("/readyz").await;
     check_error(&never_started, 503, "the scheduler has stopped");
-    check_error(&never_started, 503, "the delivery loop has stopped");
+    check_error(&never_started, 503, "the delivery has stopped");
 
     let scheduler = house.start_scheduler();
     let (delivery, _inbox) = house.start_delivery();
@@ -1793,8 +1793,38 @@ async fn it_is_ready_while_the_store_answers_and_both_loops_turn() {
     assert!(!reply.text.contains("delivery"), "{}", reply.text);
     delivery.stop().await;
     let reply = house.get("/readyz").await;
-    check_error(&reply, 503, "the delivery loop has stopped");
+    check_error(&reply, 503, "the delivery has stopped");
     check_ok(&house.get("/healthz").await);
+}
+
+#[tokio::test]
+async fn a_notice_that_is_owed_for_too_long_is_a_complaint() {
+    let house = House::open().await;
+    let scheduler = house.start_scheduler();
+    let parameters = [
+        ("name", "W"),
+        ("periodicity", "60"),
+        ("email", "ops@example.org"),
+    ];
+    house.create_with(&parameters).await;
+    house.advance_millis(60_001);
+    eventually(async || house.everything().await.contains("\"late\": true")).await;
+    let waiting = "the notices wait for too long to be delivered";
+    house.advance_millis(3_600_000);
+    let reply = house.get("/readyz").await;
+    assert!(!reply.text.contains(waiting), "{}", reply.text);
+    house.advance_millis(1);
+    check_error(&house.get("/readyz").await, 503, waiting);
+    let metrics = house.get("/metrics").await.text;
+    assert!(
+        metrics.contains("nights_watch_up{part=\"notices\"} 0\n"),
+        "{metrics}"
+    );
+
+    let (_delivery, mut inbox) = house.start_delivery();
+    inbox.next().await;
+    eventually(async || house.get("/readyz").await.status == 200).await;
+    scheduler.stop().await;
 }
 
 #[tokio::test]
@@ -1804,7 +1834,7 @@ async fn a_loop_whose_store_fails_is_not_ready() {
     let house = House::over(store).await;
     let scheduler = house.start_scheduler();
     let (delivery, _inbox) = house.start_delivery();
-    let complaints = "the scheduler fails; the delivery loop fails";
+    let complaints = "the scheduler fails; the delivery fails";
     eventually(async || house.get("/readyz").await.text.contains(complaints)).await;
     check_error(&house.get("/readyz").await, 503, complaints);
     scheduler.stop().await;

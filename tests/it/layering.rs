@@ -17,7 +17,7 @@ struct Layer {
 }
 
 /// From the most special to the most general: the first that fits a file is the one that counts.
-const LAYERS: [Layer; 9] = [
+const LAYERS: [Layer; 10] = [
     Layer {
         place: "domain",
         knows: &["domain"],
@@ -50,6 +50,10 @@ const LAYERS: [Layer; 9] = [
     Layer {
         place: "adapters/notify",
         knows: &["domain", "ports", "app", "adapters::notify"],
+    },
+    Layer {
+        place: "adapters/monitor",
+        knows: &["domain", "ports", "app", "adapters::monitor"],
     },
     Layer {
         place: "adapters/http",

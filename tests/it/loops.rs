@@ -9,8 +9,11 @@ use async_trait::async_trait;
 use mockall::mock;
 use nights_watch::adapters::storage::memory::MemoryStore;
 use nights_watch::adapters::storage::sqlite::SqliteStore;
+use nights_watch::app::heartbeat::Condition;
 use nights_watch::domain::HistoryPolicy;
-use nights_watch::ports::{Clock, Message, Notifier, NotifyError, StoreError, WatcherStore};
+use nights_watch::ports::{
+    Clock, Heartbeat, Message, Notifier, NotifyError, StoreError, WatcherStore,
+};
 use reqwest::Method;
 use tokio::sync::{Semaphore, mpsc};
 
@@ -725,4 +728,54 @@ async fn a_success_that_cannot_be_recorded_at_once_is_not_repeated() {
     .await;
     house.clock.advance(Duration::from_mins(10));
     assert!(attempted.try_recv().is_err(), "it was delivered twice");
+}
+
+mock! {
+    Other {}
+
+    #[async_trait]
+    impl Heartbeat for Other {
+        async fn beat(&self) -> Result<(), Box<dyn std::error::Error + Send + Sync>>;
+    }
+}
+
+#[tokio::test]
+async fn the_heart_beats_only_while_all_is_well() {
+    for condition in [Condition::Ready, Condition::Turning] {
+        let fails = Arc::new(AtomicBool::new(false));
+        let on = Arc::clone(&fails);
+        let store = HookedStore::failing(move |call| {
+            let is_away = call == Call::Ping && on.load(Ordering::Relaxed);
+            is_away.then(|| StoreError::unavailable("the disk is away"))
+        });
+        let house = House::over(store).await;
+        let scheduler = house.start_scheduler();
+        let (_delivery, _inbox) = house.start_delivery();
+        eventually(async || house.get("/readyz").await.status == 200).await;
+        let beats = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&beats);
+        let mut other = MockOther::new();
+        other.expect_beat().returning(move || {
+            counter.fetch_add(1, Ordering::Relaxed);
+            Err("nobody listens".into())
+        });
+        let _beating = house.start_heartbeat(Arc::new(other), Duration::from_secs(5), condition);
+        let after_a_turn = async || {
+            let before = beats.load(Ordering::Relaxed);
+            house.advance_millis(5_000);
+            for _ in 0..1_000 {
+                tokio::task::yield_now().await;
+            }
+            beats.load(Ordering::Relaxed) - before
+        };
+        eventually(async || beats.load(Ordering::Relaxed) == 1).await;
+        assert_eq!(after_a_turn().await, 1);
+        fails.store(true, Ordering::Relaxed);
+        let while_away = usize::from(condition == Condition::Turning);
+        assert_eq!(after_a_turn().await, while_away, "{condition:?}");
+        fails.store(false, Ordering::Relaxed);
+        assert_eq!(after_a_turn().await, 1);
+        scheduler.stop().await;
+        assert_eq!(after_a_turn().await, 0, "{condition:?}");
+    }
 }

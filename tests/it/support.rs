@@ -11,13 +11,14 @@ use futures_util::future::BoxFuture;
 use nights_watch::adapters::clock::ManualClock;
 use nights_watch::adapters::http::{Site, serve};
 use nights_watch::adapters::storage::memory::MemoryStore;
+use nights_watch::app::heartbeat::{Condition, HeartbeatLoop};
 use nights_watch::app::outage::Vigil;
 use nights_watch::app::use_cases::Bells;
 use nights_watch::app::{DeliveryLoop, Health, Metrics, NightsWatch, Scheduler};
 use nights_watch::domain::{Action, Filter, HistoryPolicy, Slug, Timestamp, WatcherId};
 use nights_watch::ports::{
-    Census, Claim, DeliveryKey, Detail, InsertError, Key, Message, Notifier, NotifyError, Outcome,
-    Record, StoreError, TransactError, Transacted, WatcherStore,
+    Census, Claim, DeliveryKey, Detail, Heartbeat, InsertError, Key, Message, Notifier,
+    NotifyError, Outcome, Record, StoreError, TransactError, Transacted, WatcherStore,
 };
 use reqwest::header::HeaderMap;
 use reqwest::{Client, Method, RequestBuilder, Url};
@@ -90,7 +91,8 @@ impl House {
         let clock = Arc::new(ManualClock::at(BEGIN));
         let bells = Arc::new(Bells::default());
         let metrics = Arc::new(Metrics::default());
-        let health = Arc::new(Health::new(Arc::clone(&store)));
+        let oldest = Some(Duration::from_hours(1));
+        let health = Arc::new(Health::new(Arc::clone(&store), clock.clone(), oldest));
         let watch = Arc::new(NightsWatch::new(
             Arc::clone(&store),
             clock.clone(),
@@ -167,6 +169,25 @@ impl House {
         };
         let stop = CancellationToken::new();
         let task = tokio::spawn(delivery.run(stop.clone()));
+        Running { stop, task }
+    }
+
+    /// Starts a loop that tells `heartbeat`.
+    pub(crate) fn start_heartbeat(
+        &self,
+        heartbeat: Arc<dyn Heartbeat>,
+        every: Duration,
+        condition: Condition,
+    ) -> Running {
+        let beating = HeartbeatLoop {
+            heartbeat,
+            health: Arc::clone(&self.health),
+            clock: self.clock.clone(),
+            every,
+            condition,
+        };
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(beating.run(stop.clone()));
         Running { stop, task }
     }
 

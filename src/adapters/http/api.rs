@@ -382,8 +382,8 @@ impl Api {
 
     /// Does the service do its work?
     ///
-    /// It does if the store can be read and written, and the loops that watch deadlines and deliver notices
-    /// turn.
+    /// It does if the store can be read and written, the loops that watch deadlines and deliver notices turn, and
+    /// no notice has been owed for too long.
     #[oai(
         path = "/readyz",
         method = "get",
@@ -392,12 +392,8 @@ impl Api {
     )]
     async fn ready(&self) -> Result<Answer<DoneView>, Failure<Checking>> {
         let readiness = self.health.readiness().await;
-        let parts = [
-            ("store", readiness.store),
-            ("scheduler", readiness.scheduler),
-            ("delivery loop", readiness.delivery),
-        ];
-        let complaints: Vec<_> = parts
+        let complaints: Vec<_> = readiness
+            .parts()
             .into_iter()
             .filter_map(|(part, complaint)| Some(format!("the {part} {}", complaint?)))
             .collect();

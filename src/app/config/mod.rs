@@ -23,7 +23,9 @@ use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
 pub use self::cli::{Cli, Command, Overrides};
-pub use self::sections::{Email, History, Logging, Login, MongoDb, Monitor, Storage, Tls, Wsgi};
+pub use self::sections::{
+    Email, Heartbeat, History, Logging, Login, MongoDb, Monitor, Storage, Tls, Wsgi,
+};
 use self::sources::Settings;
 
 /// Where a configuration file is looked for, in this order, if none is named.

@@ -289,19 +289,55 @@ impl History {
 }
 
 /// `[monitor]`: what the program does about itself, since nobody else may.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Monitor {
     /// How long watchers whose deadline passed while nobody watched have to report; nothing if zero.
     pub outage_grace: Duration,
+    /// How long a notice may be owed before the program is not ready any more; `None` for however long.
+    pub max_notice_age: Option<Duration>,
+    /// Whoever is told that the program does its work, if anybody.
+    pub heartbeat: Option<Heartbeat>,
+}
+
+/// Another monitor, which is told regularly that the program does its work.
+#[derive(Clone, Debug)]
+pub struct Heartbeat {
+    /// What to ask for. A secret: whoever knows it can do the same.
+    pub url: SecretString,
+    /// How often; at least a second.
+    pub interval: Duration,
 }
 
 impl Monitor {
+    /// How long a notice may be owed where nobody says otherwise.
+    pub const DEFAULT_MAX_NOTICE_AGE: Duration = Duration::from_hours(1);
+    /// How often a heartbeat goes out where nobody says otherwise.
+    pub const DEFAULT_INTERVAL: Duration = Duration::from_mins(1);
+
     pub(super) fn read(settings: &Settings) -> Result<Self, ConfigError> {
         let section = settings.section_or_empty("monitor");
-        let seconds = "a number of seconds (0 to 31536000)";
-        let grace = section.value("outage_grace", seconds, seconds_up_to_a_year)?;
+        let seconds = |key, expected, least: Duration| {
+            section.value(key, expected, |text| {
+                seconds_up_to_a_year(text).filter(|seconds| *seconds >= least)
+            })
+        };
+        let any = "a number of seconds (0 to 31536000)";
+        let grace = seconds("outage_grace", any, Duration::ZERO)?;
+        let age = seconds("max_notice_age", any, Duration::ZERO)?;
+        let some = "a number of seconds (1 to 31536000)";
+        let interval = seconds("heartbeat_interval", some, Duration::from_secs(1))?;
+        let heartbeat = section.secret("heartbeat_url").map(|url| Heartbeat {
+            url,
+            interval: interval.unwrap_or(Self::DEFAULT_INTERVAL),
+        });
+        if heartbeat.is_none() && interval.is_some() {
+            return Err(section.wrong("heartbeat_interval", "needs a heartbeat_url too"));
+        }
         Ok(Self {
             outage_grace: grace.unwrap_or_default(),
+            max_notice_age: Some(age.unwrap_or(Self::DEFAULT_MAX_NOTICE_AGE))
+                .filter(|age| !age.is_zero()),
+            heartbeat,
         })
     }
 }

@@ -63,7 +63,12 @@ pub(super) const SECTIONS: [Known; 7] = [
     },
     Known {
         name: "monitor",
-        keys: &["outage_grace"],
+        keys: &[
+            "outage_grace",
+            "max_notice_age",
+            "heartbeat_url",
+            "heartbeat_interval",
+        ],
         open: false,
     },
 ];

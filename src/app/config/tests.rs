@@ -174,19 +174,43 @@ fn history_has_a_limit() {
 }
 
 #[test]
-fn an_outage_may_have_a_grace() {
+fn the_monitor_may_be_monitored() {
     for seconds in [0, 600, 31_536_000] {
-        let monitor = ini(&format!("[monitor]\noutage_grace = {seconds}")).monitor;
+        let monitor = ini(&format!(
+            "[monitor]\noutage_grace = {seconds}\nmax_notice_age = {seconds}"
+        ))
+        .monitor;
         assert_eq!(monitor.outage_grace.as_secs(), seconds);
+        let age = monitor.max_notice_age.map(|age| age.as_secs());
+        assert_eq!(age, (seconds > 0).then_some(seconds));
+        assert!(monitor.heartbeat.is_none());
     }
-    for wrong in ["-1", "31536001", "10m"] {
+    for (key, wrong, least) in [
+        ("outage_grace", "-1", 0),
+        ("max_notice_age", "31536001", 0),
+        ("heartbeat_interval", "0", 1),
+        ("heartbeat_interval", "10m", 1),
+    ] {
         check_ini(
-            &format!("[monitor]\noutage_grace = {wrong}"),
-            &format!(
-                "[monitor] outage_grace: {wrong:?} is not a number of seconds (0 to 31536000)"
-            ),
+            &format!("[monitor]\n{key} = {wrong}"),
+            &format!("[monitor] {key}: {wrong:?} is not a number of seconds ({least} to 31536000)"),
         );
     }
+    let url = "heartbeat_url = http://other.example.com/fbkvlsby";
+    let heartbeat = ini(&format!("[monitor]\n{url}")).monitor.heartbeat;
+    let heartbeat = heartbeat.expect("a heartbeat");
+    assert_eq!(heartbeat.interval.as_secs(), 60);
+    assert!(heartbeat.url.expose_secret().ends_with("fbkvlsby"));
+    assert!(!format!("{heartbeat:?}").contains("fbkvlsby"));
+    let often = ini(&format!("[monitor]\n{url}\nheartbeat_interval = 5")).monitor;
+    let interval = often
+        .heartbeat
+        .map(|heartbeat| heartbeat.interval.as_secs());
+    assert_eq!(interval, Some(5));
+    check_ini(
+        "[monitor]\nheartbeat_interval = 5",
+        "[monitor] heartbeat_interval: needs a heartbeat_url too",
+    );
 }
 
 #[test]
