@@ -1,12 +1,16 @@
 //! What only the MongoDB store has: documents of another program, servers that share it, and faults.
 
+mod costs;
+mod indexes;
+
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use mongodb::bson::{Bson, DateTime, Document, doc};
 use mongodb::event::EventHandler;
-use mongodb::event::command::CommandEvent;
+use mongodb::event::command::{CommandEvent, CommandStartedEvent};
 use nights_watch::adapters::storage::mongodb::{
     ClientOptions, MongoSettings, MongoStore, OpenError,
 };
@@ -49,23 +53,43 @@ async fn open(database: &Database) -> Arc<MongoStore> {
     Arc::new(store.expect("a store"))
 }
 
-/// A store that calls itself `app`, and the names of the commands that it has sent about watchers.
-async fn watched(database: &Database, app: &str) -> (Arc<MongoStore>, Arc<Mutex<Vec<String>>>) {
-    let sent = Arc::new(Mutex::new(Vec::new()));
-    let list = Arc::clone(&sent);
+/// A store that calls itself `app` and tells `hear` of every command that it sends once it is open.
+async fn heard(
+    database: &Database,
+    app: &str,
+    hear: impl Fn(CommandEvent) + Send + Sync + 'static,
+) -> Arc<MongoStore> {
+    let is_open = Arc::new(AtomicBool::new(false));
+    let listens = Arc::clone(&is_open);
     let mut options = ClientOptions::parse(database.uri()).await.expect("options");
     options.app_name = Some(app.to_owned());
     options.command_event_handler = Some(EventHandler::callback(move |event| {
-        if let CommandEvent::Started(started) = event
-            && started.command.get_str(&started.command_name).ok() == Some("watchers")
-        {
-            list.lock().expect("a list").push(started.command_name);
+        if listens.load(Ordering::SeqCst) {
+            hear(event);
         }
     }));
     let policy = HistoryPolicy::default();
     let store = MongoStore::with_options(options, database.name(), policy).await;
-    sent.lock().expect("a list").clear();
-    (Arc::new(store.expect("a store")), sent)
+    is_open.store(true, Ordering::SeqCst);
+    Arc::new(store.expect("a store"))
+}
+
+fn is_about_watchers(started: &CommandStartedEvent) -> bool {
+    started.command.get_str(&started.command_name).ok() == Some("watchers")
+}
+
+/// A store that calls itself `app`, and the names of the commands that it has sent about watchers.
+async fn watched(database: &Database, app: &str) -> (Arc<MongoStore>, Arc<Mutex<Vec<String>>>) {
+    let sent = Arc::new(Mutex::new(Vec::new()));
+    let list = Arc::clone(&sent);
+    let hear = move |event| {
+        if let CommandEvent::Started(started) = event
+            && is_about_watchers(&started)
+        {
+            list.lock().expect("a list").push(started.command_name);
+        }
+    };
+    (heard(database, app, hear).await, sent)
 }
 
 fn taken(sent: &Mutex<Vec<String>>) -> Vec<String> {
