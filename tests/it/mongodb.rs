@@ -3,6 +3,8 @@
 mod costs;
 mod indexes;
 
+mod faults;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};

@@ -163,7 +163,7 @@ impl Patience {
     }
 
     /// After a failure: returns when it is time for another attempt, or fails if there is to be none.
-    async fn another(&mut self, failure: Failure) -> Result<(), StoreError> {
+    pub(super) async fn another(&mut self, failure: Failure) -> Result<(), StoreError> {
         if failure.may_pass() && self.pause().await {
             return Ok(());
         }

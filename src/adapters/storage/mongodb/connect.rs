@@ -89,7 +89,7 @@ impl MongoSettings {
                 ErrorKind::InvalidArgument { message, .. } => OpenError::Settings(message),
                 kind => OpenError::Unusable(kind.into()),
             })?,
-            Err(_) => return Err(unusable(Failure::Silence)),
+            Err(_) => return Err(StoreError::from(Failure::Silence).into()),
         };
         let named = self.database.clone().or(options.default_database.clone());
         let database = named.ok_or(OpenError::NoDatabase)?;
@@ -142,14 +142,6 @@ impl MongoSettings {
             query.join("&")
         ))
     }
-}
-
-fn unusable(failure: Failure) -> OpenError {
-    OpenError::Unusable(boxed(failure))
-}
-
-fn boxed(failure: Failure) -> Box<dyn Error + Send + Sync> {
-    cause(failure.into())
 }
 
 /// What is behind an error: that the store is not available goes without saying at the start.
@@ -264,6 +256,15 @@ pub(super) async fn make_indexes(table: &Table) -> Result<(), OpenError> {
     let look = || table.first(doc! { "id": "" }, doc! { "id": 1 });
     patience.insist(look).await?;
     for index in &INDEXES {
+        make(watchers, index).await?;
+    }
+    Ok(())
+}
+
+/// Makes an index, unless it is there: so this can be repeated.
+async fn make(watchers: &Collection<Document>, index: &Index) -> Result<(), OpenError> {
+    let mut patience = Patience::of(START);
+    loop {
         let making = watchers
             .create_index(index.model())
             .write_concern(majority());
@@ -272,22 +273,27 @@ pub(super) async fn make_indexes(table: &Table) -> Result<(), OpenError> {
             Err(_) => Err(Failure::Silence),
         };
         match made {
-            Ok(_) => {}
+            Ok(_) => return Ok(()),
             Err(failure) if failure.has_code(&CONFLICTS) => {
                 if index.is_unique && !has_unique(watchers, index).await? {
                     return Err(OpenError::NotUnique(index.name));
                 }
+                return Ok(());
             }
-            Err(failure) => return Err(OpenError::Index(index.name, boxed(failure))),
+            Err(failure) => {
+                let another = patience.another(failure).await;
+                another.map_err(|error| OpenError::Index(index.name, cause(error)))?;
+            }
         }
     }
-    Ok(())
 }
 
 async fn has_unique(watchers: &Collection<Document>, wanted: &Index) -> Result<bool, OpenError> {
-    let collection = watchers.clone();
-    let indexes = async move { collection.list_indexes().await?.try_collect().await };
-    let indexes: Vec<IndexModel> = Patience::new().call(indexes).await.map_err(unusable)?;
+    let list = || {
+        let watchers = watchers.clone();
+        async move { watchers.list_indexes().await?.try_collect().await }
+    };
+    let indexes: Vec<IndexModel> = Patience::new().insist(list).await?;
     let fits = |index: &IndexModel| {
         let fields: Vec<&str> = index.keys.keys().map(String::as_str).collect();
         let options = index.options.clone().unwrap_or_default();
