@@ -16,5 +16,6 @@ mod binary;
 mod program;
 
 mod mongodb_server;
+mod proxy;
 mod python;
 mod smtp_server;

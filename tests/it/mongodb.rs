@@ -3,6 +3,7 @@
 mod costs;
 mod indexes;
 
+mod away;
 mod faults;
 
 use std::collections::BTreeMap;

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use mongodb::bson::{Document, doc};
+use mongodb::options::ClientOptions;
 use mongodb::{Client, Collection};
 use nights_watch::adapters::storage::mongodb::MongoSettings;
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
@@ -141,6 +142,12 @@ impl Database {
             replica_set: None,
             options: BTreeMap::new(),
         }
+    }
+
+    /// Where its server listens: `host:port`.
+    pub(crate) async fn address(&self) -> String {
+        let options = ClientOptions::parse(&self.uri).await.expect("options");
+        options.hosts[0].to_string()
     }
 
     /// Its watchers, as the server keeps them.
