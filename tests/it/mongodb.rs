@@ -5,6 +5,7 @@ mod indexes;
 
 mod away;
 mod faults;
+mod logins;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -60,14 +60,29 @@ impl MongoServer {
     ///
     /// Panics if there is neither a `mongod` nor a way to install its replacement: tests are not skipped.
     pub(crate) async fn start(port: u16, arguments: &[&str]) -> Self {
-        let mongod = on_path("mongod");
-        let (python, command) = if let Some(mongod) = &mongod {
-            (PathBuf::from("python3"), of_mongod(mongod))
-        } else {
-            let python = python::with_packages("mongodb-venv", PACKAGES).await;
-            let command = of_secantus(&python);
-            (python, command)
+        let Some(mongod) = on_path("mongod") else {
+            return Self::stand_in(port, arguments).await;
         };
+        let python = Path::new("python3");
+        let (port, process) = Self::run(python, of_mongod(&mongod), port, arguments).await;
+        initiate(port).await;
+        Self::at(port, "tests", process)
+    }
+
+    /// The same with `SecantusDB` whatever there is: for what needs much more to be set up with a `mongod`,
+    /// such as logins.
+    pub(crate) async fn stand_in(port: u16, arguments: &[&str]) -> Self {
+        let python = python::with_packages("mongodb-venv", PACKAGES).await;
+        let (port, process) = Self::run(&python, of_secantus(&python), port, arguments).await;
+        Self::at(port, "secantus", process)
+    }
+
+    async fn run(
+        python: &Path,
+        command: Vec<String>,
+        port: u16,
+        arguments: &[&str],
+    ) -> (u16, (Child, ChildStdin)) {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/mongodb_server.py");
         let mut process = Command::new(python)
             .args([script, "--port", &port.to_string(), "--"])
@@ -86,20 +101,16 @@ impl MongoServer {
         let line = tokio::time::timeout(PATIENCE, line).await;
         let line = line.expect("the MongoDB server does not start");
         let line = line.expect("it does not panic").expect("it can be read");
-        let port: u16 = line
-            .trim()
-            .parse()
-            .expect("the MongoDB server ended at once; it has said why above");
-        let set = if mongod.is_some() {
-            initiate(port).await;
-            "tests"
-        } else {
-            "secantus"
-        };
+        let port = line.trim().parse();
+        let port = port.expect("the MongoDB server ended at once; it has said why above");
+        (port, (process, stdin))
+    }
+
+    fn at(port: u16, set: &str, process: (Child, ChildStdin)) -> Self {
         let uri = format!("mongodb://127.0.0.1:{port}/?replicaSet={set}&heartbeatFrequencyMS=500");
         Self {
             uri,
-            process: Some((process, stdin)),
+            process: Some(process),
         }
     }
 
