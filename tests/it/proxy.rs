@@ -19,6 +19,8 @@ pub(crate) enum Line {
     Cut,
     /// It takes everything, and nothing comes out.
     Silent,
+    /// Connections that there are fall silent for good, new ones are good: as after a firewall forgot them.
+    Forgotten,
 }
 
 impl Proxy {
@@ -60,19 +62,19 @@ async fn accept(listener: TcpListener, target: String, mut line: watch::Receiver
 
 async fn carry(mut client: TcpStream, target: String, mut line: watch::Receiver<Line>) {
     let now = *line.borrow_and_update();
-    if now == Line::Good {
+    if matches!(now, Line::Good | Line::Forgotten) {
         let Ok(mut server) = TcpStream::connect(target).await else {
             return;
         };
         tokio::select! {
             _ = copy_bidirectional(&mut client, &mut server) => return,
-            _ = line.wait_for(|line| *line != Line::Good) => {}
+            _ = line.wait_for(|line| *line != now) => {}
         }
     }
     let mut nowhere = sink();
     // What was swallowed is missing, so a connection that was silent is of no use any more.
     tokio::select! {
         _ = copy(&mut client, &mut nowhere) => {}
-        _ = line.wait_for(|line| *line != Line::Silent) => {}
+        _ = line.wait_for(|line| !matches!(line, Line::Silent | Line::Forgotten)) => {}
     }
 }

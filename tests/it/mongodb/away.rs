@@ -1,14 +1,18 @@
 //! The program, while its database is away or another program dies.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use mongodb::bson::doc;
+use nights_watch::domain::HistoryPolicy;
+use nights_watch::ports::{Key, WatcherStore};
 use reqwest::StatusCode;
 use tokio::task::JoinSet;
 use tokio::time::interval;
 
-use super::{Database, empty};
+use super::{Database, MongoStore, empty, insert, look};
 use crate::program::{Program, read_log};
 use crate::proxy::{Line, Proxy};
 use crate::smtp_server::SmtpServer;
@@ -196,4 +200,32 @@ async fn what_a_killed_program_was_delivering_is_told_once_by_another() {
         .await;
     assert!(mails.try_mail().is_none(), "somebody was told twice");
     assert!(living.stop().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_were_forgotten_are_given_up_within_seconds() {
+    let database = empty().await;
+    let proxy = Proxy::to(database.address().await).await;
+    let mut settings = database.settings();
+    settings.hosts = format!("mongodb://{}/?directConnection=true", proxy.address()).into();
+    let store = MongoStore::open(&settings, HistoryPolicy::default()).await;
+    let store = Arc::new(store.expect("a store"));
+    let watcher = insert(&store, "aaaaaaaa").await;
+    // As many connections as there are questions at a time.
+    let looks = (0..32).map(|_| look(&store, watcher));
+    join_all(looks).await;
+
+    proxy.becomes(Line::Forgotten);
+    let begin = Instant::now();
+    let mut tries = 0;
+    eventually(async || {
+        tries += 1;
+        store.find(&Key::Id(watcher)).await.is_ok()
+    })
+    .await;
+    println!(
+        "answered {:?} after the line was lost, the {tries}. time",
+        begin.elapsed()
+    );
+    assert!(begin.elapsed() < PROMPT, "{:?}", begin.elapsed());
 }

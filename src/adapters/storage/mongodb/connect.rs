@@ -26,6 +26,9 @@ const START: Duration = Duration::from_secs(15);
 const BUILDING: Duration = Duration::from_mins(10);
 /// How long an operation waits for a server that can do it, unless the settings say otherwise.
 const SELECTION: Duration = Duration::from_millis(2_500);
+/// How often the driver looks after its servers. One that fell silent is found out after this and the time that
+/// connecting may take; one that became the primary, after this.
+const HEARTBEAT: Duration = Duration::from_secs(2);
 const POOL: u32 = 64;
 const CONNECTING: u32 = 8;
 const APP: &str = "nights-watch";
@@ -96,6 +99,7 @@ impl MongoSettings {
         options.app_name.get_or_insert_with(|| APP.to_owned());
         options.server_selection_timeout.get_or_insert(SELECTION);
         options.connect_timeout.get_or_insert(CALL);
+        options.heartbeat_freq.get_or_insert(HEARTBEAT);
         options.max_pool_size.get_or_insert(POOL);
         options.max_connecting.get_or_insert(CONNECTING);
         Ok((options, database))
