@@ -127,6 +127,8 @@ pub async fn run(config: Config) -> Result<(), StartError> {
         health,
         metrics,
         auth_key: config.wsgi.auth_key,
+        proxies: config.wsgi.trusted_proxies,
+        clock,
     }
     .into_endpoint();
 

@@ -57,7 +57,7 @@ fn check_no_deadline(reply: &Reply) {
 
 /// Checks what a trigger found.
 #[track_caller]
-fn check_triggered(reply: &Reply, recovered: bool, unpaused: bool) {
+pub(crate) fn check_triggered(reply: &Reply, recovered: bool, unpaused: bool) {
     let text = format!(
         "{{\n    \"status\": \"ok\",\n    \"recovered\": {recovered},\n    \"unpaused\": {unpaused}\n}}\n"
     );
@@ -68,7 +68,7 @@ fn check_triggered(reply: &Reply, recovered: bool, unpaused: bool) {
 
 /// Checks the envelope of errors, and that the error says `words`.
 #[track_caller]
-fn check_error(reply: &Reply, status: u16, words: &str) {
+pub(crate) fn check_error(reply: &Reply, status: u16, words: &str) {
     assert_eq!(reply.status, status, "{}", reply.text);
     assert_eq!(reply.header("content-type"), "application/json");
     let error = &reply.json()["error"];

@@ -11,6 +11,7 @@ use futures_util::future::BoxFuture;
 use nights_watch::adapters::clock::ManualClock;
 use nights_watch::adapters::http::{Site, serve};
 use nights_watch::adapters::storage::memory::MemoryStore;
+use nights_watch::app::config::Networks;
 use nights_watch::app::heartbeat::{Condition, HeartbeatLoop};
 use nights_watch::app::outage::Vigil;
 use nights_watch::app::use_cases::Bells;
@@ -104,6 +105,8 @@ impl House {
             health: Arc::clone(&health),
             metrics: Arc::clone(&metrics),
             auth_key: key.map(Into::into),
+            proxies: Networks::loopback(),
+            clock: clock.clone(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

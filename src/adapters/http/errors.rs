@@ -2,13 +2,15 @@
 
 use std::error::Error as _;
 use std::marker::PhantomData;
+use std::time::Duration;
 
 use poem::error::{MethodNotAllowedError, NotFoundError, ParsePathError};
 use poem::http::{HeaderValue, StatusCode, header};
 use poem::{Error, IntoResponse, Response};
 use poem_openapi::ApiResponse;
 use poem_openapi::payload::Payload;
-use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, Registry};
+use poem_openapi::registry::{MetaHeader, MetaMediaType, MetaResponse, MetaResponses, Registry};
+use poem_openapi::types::Type;
 use poem_openapi::{Enum, Object};
 use serde::Serialize;
 
@@ -24,6 +26,8 @@ pub(super) struct Rejection {
     status: StatusCode,
     message: String,
     allow: Option<String>,
+    /// In how many seconds it may be done after all.
+    retry_after: Option<u64>,
 }
 
 /// An error.
@@ -49,6 +53,7 @@ impl Rejection {
             status,
             message: message.into(),
             allow: None,
+            retry_after: None,
         }
     }
 
@@ -75,6 +80,20 @@ impl Rejection {
                 StatusCode::METHOD_NOT_ALLOWED,
                 format!("this path answers {allow} only"),
             )
+        }
+    }
+
+    /// The client was wrong too often, and has to wait.
+    #[must_use]
+    pub(super) fn too_many(wait: Duration) -> Self {
+        let seconds = wait.as_millis().div_ceil(1_000);
+        let message = format!(
+            "too many names of watchers that there are not, or wrong keys, came from your address; those that \
+             were right before are still taken, new ones in {seconds} s"
+        );
+        Self {
+            retry_after: u64::try_from(seconds).ok(),
+            ..Self::new(StatusCode::TOO_MANY_REQUESTS, message)
         }
     }
 
@@ -139,6 +158,10 @@ impl IntoResponse for Rejection {
             .and_then(|allow| HeaderValue::from_str(&allow).ok())
         {
             response.headers_mut().insert(header::ALLOW, allow);
+        }
+        if let Some(seconds) = self.retry_after {
+            let headers = response.headers_mut();
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         if self.status == StatusCode::UNAUTHORIZED {
             let challenge = HeaderValue::from_static("Bearer");
@@ -220,7 +243,7 @@ impl<S: Statuses> ApiResponse for Failure<S> {
                 content_type: Answer::<ErrorView>::CONTENT_TYPE,
                 schema: Answer::<ErrorView>::schema_ref(),
             }],
-            headers: Vec::new(),
+            headers: headers(*code),
         };
         MetaResponses {
             responses: S::CODES.iter().map(response).collect(),
@@ -232,6 +255,20 @@ impl<S: Statuses> ApiResponse for Failure<S> {
     }
 }
 
+fn headers(code: u16) -> Vec<MetaHeader> {
+    let retry_after = || MetaHeader {
+        name: header::RETRY_AFTER.as_str().to_owned(),
+        description: Some("In how many seconds new names and keys are taken again.".to_owned()),
+        required: true,
+        deprecated: false,
+        schema: u64::schema_ref(),
+    };
+    (code == StatusCode::TOO_MANY_REQUESTS.as_u16())
+        .then(retry_after)
+        .into_iter()
+        .collect()
+}
+
 fn describe(code: u16) -> &'static str {
     match code {
         400 => "A parameter is missing, malformed, unknown or contradictory; the error names it.",
@@ -240,6 +277,7 @@ fn describe(code: u16) -> &'static str {
         404 => "There is no such watcher.",
         409 => "The watcher is not in a state that allows this, or its name is taken.",
         414 => "The path and query are too long.",
+        429 => "Too many unknown watchers were named, or wrong keys given, from this address.",
         431 => "The headers are too long.",
         500 => "Something went wrong inside.",
         503 => {

@@ -17,26 +17,32 @@ use subtle::ConstantTimeEq;
 
 use super::api::Tag;
 use super::errors::Rejection;
+use super::guesses::{Guess, Guesses};
 use crate::domain::WatcherId;
 
 /// An API whose every endpoint is guarded.
 pub(super) struct Guarded<A> {
     api: A,
     auth_key: Option<Arc<SecretString>>,
+    guesses: Arc<Guesses>,
 }
 
 impl<A> Guarded<A> {
     /// Guards `api`. With a key, operations that read or change watchers demand it.
-    pub(super) fn new(api: A, auth_key: Option<SecretString>) -> Self {
+    /// Who guesses at that, or at what triggers, gets into the book of `guesses`.
+    pub(super) fn new(api: A, auth_key: Option<SecretString>, guesses: Guesses) -> Self {
         Self {
             api,
             auth_key: auth_key.map(Arc::new),
+            guesses: Arc::new(guesses),
         }
     }
 }
 
 /// The parameter that carries the key.
 const AUTH_KEY: &str = "auth_key";
+/// The parameters that name a watcher; the short URL does so too.
+const NAMES: [&str; 3] = ["id", "slug", "name"];
 /// The names of the two ways to give the key, in the description.
 const SCHEMES: [&str; 2] = ["authKey", "bearer"];
 
@@ -62,6 +68,7 @@ struct Rules {
     /// Whether the operation needs a key where there is one.
     secured: bool,
     changes: bool,
+    guesses: Arc<Guesses>,
     /// Whether the path is the short trigger URL, which shares its pattern with paths that there are not.
     short: bool,
 }
@@ -134,7 +141,7 @@ impl<A: OpenApi> OpenApi for Guarded<A> {
         for path in Self::meta().into_iter().flat_map(|api| api.paths) {
             let pattern = shape(&path.path);
             for operation in path.operations {
-                let of = Rules::of(&pattern, &operation, self.auth_key.as_ref());
+                let of = self.rules(&pattern, &operation);
                 rules.insert((pattern.clone(), operation.method), of);
             }
         }
@@ -220,22 +227,29 @@ fn guard(rules: Rules, endpoint: BoxEndpoint<'static>) -> BoxEndpoint<'static> {
         let shared = Arc::clone(&shared);
         async move {
             let (rules, endpoint) = &*shared;
-            rules.check(&request)?;
-            endpoint.call(request).await
+            let guess = rules.check(&request)?;
+            let result = endpoint.call(request).await;
+            if let Some(guess) = guess {
+                let status = result
+                    .as_ref()
+                    .map_or_else(poem::Error::status, Response::status);
+                rules.note(guess, status);
+            }
+            result
         }
     })
     .map_to_response()
     .boxed()
 }
 
-impl Rules {
-    fn of(pattern: &str, operation: &MetaOperation, auth_key: Option<&Arc<SecretString>>) -> Self {
+impl<A> Guarded<A> {
+    fn rules(&self, pattern: &str, operation: &MetaOperation) -> Rules {
         let parameters = operation
             .params
             .iter()
             .filter(|param| param.in_type == MetaParamIn::Query);
         let secured = is_secured(operation);
-        Self {
+        Rules {
             parameters: parameters
                 .map(|param| Rule {
                     name: param.name.clone(),
@@ -243,14 +257,18 @@ impl Rules {
                     repeatable: param.schema.is_array(),
                 })
                 .collect(),
-            key: auth_key.filter(|_| secured).cloned(),
+            key: self.auth_key.clone().filter(|_| secured),
             secured,
             changes: changes(operation),
+            guesses: Arc::clone(&self.guesses),
             short: pattern == "/:",
         }
     }
+}
 
-    fn check(&self, request: &Request) -> Result<(), Rejection> {
+impl Rules {
+    /// Returns the guess that the request is, if it is one whose outcome the operation knows.
+    fn check(&self, request: &Request) -> Result<Option<Guess>, Rejection> {
         if self.short && !is_short_url(request) {
             return Err(Rejection::no_such_path());
         }
@@ -265,7 +283,32 @@ impl Rules {
             .map(decode)
             .collect();
         self.check_key(request, &parameters)?;
-        self.check_parameters(parameters)
+        self.check_parameters(&parameters)?;
+        // Where a key is needed it is the key that is guessed, and where none is, there is no secret.
+        if self.secured || !self.changes {
+            return Ok(None);
+        }
+        let in_path = request.original_uri().path().get(1..);
+        let in_path = in_path.filter(|_| self.short).map(|id| (NAMES[0], id));
+        let in_query = parameters.iter().flatten();
+        let in_query = in_query.map(|(name, value)| (name.as_str(), value.as_str()));
+        match in_path
+            .into_iter()
+            .chain(in_query)
+            .find(|(name, _)| NAMES.contains(name))
+        {
+            Some((kind, value)) => self.guesses.admit(request, kind, value.as_bytes()),
+            None => Ok(None),
+        }
+    }
+
+    fn note(&self, guess: Guess, status: StatusCode) {
+        match status {
+            StatusCode::OK => self.guesses.was_right(guess),
+            StatusCode::NOT_FOUND => self.guesses.was_wrong(guess),
+            // Anything else says nothing of whether there is such a watcher.
+            _ => {}
+        }
     }
 
     fn check_key(
@@ -275,14 +318,22 @@ impl Rules {
     ) -> Result<(), Rejection> {
         let Some(key) = &self.key else { return Ok(()) };
         let key = key.expose_secret().as_bytes();
-        let is_right = |given: &[u8]| bool::from(given.ct_eq(key));
         let given = parameters
             .iter()
             .flatten()
             .filter(|(name, _)| name == AUTH_KEY)
             .map(|(_, value)| value.as_bytes());
-        if given.chain(bearer(request)).any(is_right) {
-            return Ok(());
+        let mut wrong = Vec::new();
+        for given in given.chain(bearer(request)) {
+            let guess = self.guesses.admit(request, AUTH_KEY, given)?;
+            if bool::from(given.ct_eq(key)) {
+                guess.inspect(|guess| self.guesses.was_right(*guess));
+                return Ok(());
+            }
+            wrong.extend(guess);
+        }
+        for guess in wrong {
+            self.guesses.was_wrong(guess);
         }
         let message = "the parameter \"auth_key\", or the header \"Authorization: Bearer\", is missing or wrong";
         Err(Rejection::new(StatusCode::UNAUTHORIZED, message))
@@ -290,12 +341,12 @@ impl Rules {
 
     fn check_parameters(
         &self,
-        parameters: Vec<Result<(String, String), Rejection>>,
+        parameters: &[Result<(String, String), Rejection>],
     ) -> Result<(), Rejection> {
-        let mut seen: Vec<String> = Vec::new();
+        let mut seen: Vec<&str> = Vec::new();
         for parameter in parameters {
-            let (name, _) = parameter?;
-            let rule = self.parameters.iter().find(|rule| rule.name == name);
+            let (name, _) = parameter.as_ref().map_err(Rejection::clone)?;
+            let rule = self.parameters.iter().find(|rule| rule.name == *name);
             if rule.is_none() && !(self.secured && name == AUTH_KEY) {
                 let known: Vec<_> = self
                     .parameters
@@ -311,7 +362,7 @@ impl Rules {
                     "the parameter {name:?} is unknown here; known are: {known}"
                 )));
             }
-            if seen.contains(&name) && !rule.is_some_and(|rule| rule.repeatable) {
+            if seen.contains(&name.as_str()) && !rule.is_some_and(|rule| rule.repeatable) {
                 return Err(Rejection::bad_request(format!(
                     "the parameter {name:?} is given twice"
                 )));
@@ -321,7 +372,7 @@ impl Rules {
         match self
             .parameters
             .iter()
-            .find(|rule| rule.required && !seen.contains(&rule.name))
+            .find(|rule| rule.required && !seen.contains(&rule.name.as_str()))
         {
             Some(rule) => Err(Rejection::bad_request(format!(
                 "the parameter {:?} is missing",

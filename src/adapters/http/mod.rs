@@ -4,7 +4,8 @@
 //!
 //! - `server`: connections, their limits, and their end; `unread` for what is no request.
 //! - `site`: what is served where; the log line, the limits and the error envelope that all answers share.
-//! - `guard`: what holds for each operation, read off its own description: who may, which parameters.
+//! - `guard`: what holds for each operation, read off its own description: who may, which parameters; and
+//!   `guesses`: how often somebody may be wrong.
 //! - `api`: the operations themselves, with their `params`, `views` and `errors`.
 
 mod server;
@@ -14,6 +15,8 @@ mod unread;
 mod site;
 
 mod guard;
+
+mod guesses;
 
 mod api;
 

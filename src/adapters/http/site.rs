@@ -14,7 +14,10 @@ use secrecy::SecretString;
 use super::api::Api;
 use super::errors::{Rejection, envelope};
 use super::guard::{Guarded, with_known_method};
+use super::guesses::Guesses;
+use crate::app::config::Networks;
 use crate::app::{Health, Metrics, NightsWatch};
+use crate::ports::Clock;
 
 /// Everything that the site shows, and the key that it demands.
 pub struct Site {
@@ -26,6 +29,10 @@ pub struct Site {
     pub metrics: Arc<Metrics>,
     /// The key for everything but triggers, if there is one.
     pub auth_key: Option<SecretString>,
+    /// The proxies that say truly for whom they ask.
+    pub proxies: Networks,
+    /// What tells how fast somebody guesses.
+    pub clock: Arc<dyn Clock>,
 }
 
 /// The longest path and query, in bytes.
@@ -44,12 +51,14 @@ impl Site {
             health,
             metrics,
             auth_key,
+            proxies,
+            clock,
         } = self;
         let api = Api {
             watch,
             health: Arc::clone(&health),
         };
-        let api = service(Guarded::new(api, auth_key));
+        let api = service(Guarded::new(api, auth_key, Guesses::new(clock, proxies)));
         // Shared by all answers: the docs are large.
         let document = Bytes::from(pretty_document(&api.spec()));
         let docs = Bytes::from(api.swagger_ui_html());

@@ -13,6 +13,7 @@
 
 mod cli;
 mod ini;
+mod networks;
 mod sections;
 mod sources;
 
@@ -23,6 +24,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
 pub use self::cli::{Cli, Command, Overrides};
+pub use self::networks::Networks;
 pub use self::sections::{
     Email, Heartbeat, History, Logging, Login, MongoDb, Monitor, Storage, Tls, Wsgi,
 };

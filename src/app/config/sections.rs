@@ -9,11 +9,13 @@ use email_address::{EmailAddress, Options};
 use secrecy::SecretString;
 
 use super::ConfigError;
+use super::networks::Networks;
 use super::sources::{Section, Settings};
 use crate::domain::HistoryPolicy;
 
 const BOOLEAN: &str = "true or false (nor yes, no, on, off, 1, 0)";
 const OPEN_PORT: &str = "a port number (0 to 65535)";
+const NETWORKS: &str = "addresses or networks separated by commas, such as 10.0.0.0/8";
 const PORT: &str = "a port number (1 to 65535)";
 
 /// `[logging]`: where log lines go.
@@ -251,6 +253,8 @@ pub struct Wsgi {
     pub port: u16,
     /// What callers have to know; without one, everybody may do everything. Not empty.
     pub auth_key: Option<SecretString>,
+    /// Whose `X-Forwarded-For` is believed; without any, this machine's.
+    pub trusted_proxies: Networks,
 }
 
 impl Wsgi {
@@ -260,10 +264,15 @@ impl Wsgi {
     pub(super) fn read(settings: &Settings) -> Result<Self, ConfigError> {
         let section = settings.section_or_empty("wsgi");
         let port = section.value("port", OPEN_PORT, number)?;
+        let proxies = section.value("trusted_proxies", NETWORKS, |text| match text {
+            "" => Some(Networks::loopback()),
+            text => Networks::parse(text),
+        })?;
         Ok(Self {
             host: section.text("host"),
             port: port.unwrap_or(Self::DEFAULT_PORT),
             auth_key: section.secret("auth_key"),
+            trusted_proxies: proxies.unwrap_or_else(Networks::loopback),
         })
     }
 }
@@ -358,7 +367,7 @@ fn boolean(text: &str) -> Option<bool> {
 }
 
 /// A number of nothing but digits.
-fn number<T: std::str::FromStr>(text: &str) -> Option<T> {
+pub(super) fn number<T: std::str::FromStr>(text: &str) -> Option<T> {
     let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
     is_plain.then(|| text.parse().ok()).flatten()
 }

@@ -53,7 +53,7 @@ pub(super) const SECTIONS: [Known; 7] = [
     },
     Known {
         name: "wsgi",
-        keys: &["host", "port", "auth_key"],
+        keys: &["host", "port", "auth_key", "trusted_proxies"],
         open: false,
     },
     Known {

@@ -146,7 +146,25 @@ fn logging_says_where_and_how_much() {
 
 #[test]
 fn wsgi_says_where_to_listen() {
-    let config = ini("[wsgi]\nhost = ::1\nport = 0\nauth_key = open sesame");
+    let text =
+        "[wsgi]\nhost = ::1\nport = 0\nauth_key = open sesame\ntrusted_proxies = 10.0.0.0/8, ::1";
+    let config = ini(text);
+    let proxies = &config.wsgi.trusted_proxies;
+    for (address, is_one) in [("10.1.2.3", true), ("::1", true), ("127.0.0.1", false)] {
+        assert_eq!(
+            proxies.contain(address.parse().unwrap()),
+            is_one,
+            "{address}"
+        );
+    }
+    for text in ["", "[wsgi]\ntrusted_proxies ="] {
+        assert_eq!(ini(text).wsgi.trusted_proxies, Networks::loopback());
+    }
+    check_ini(
+        "[wsgi]\ntrusted_proxies = proxy.example.com",
+        "[wsgi] trusted_proxies: \"proxy.example.com\" is not addresses or networks separated by commas, \
+         such as 10.0.0.0/8",
+    );
     assert_eq!(config.wsgi.host.as_deref(), Some("::1"));
     assert_eq!(config.wsgi.port, 0);
     assert_eq!(auth_key(&config), Some("open sesame"));
@@ -503,11 +521,11 @@ fn names_that_mean_nothing_are_mistakes() {
     );
     check_ini(
         "[wsgi]\nprot = 80",
-        "[wsgi] prot: no such key; [wsgi] has host, port, auth_key",
+        "[wsgi] prot: no such key; [wsgi] has host, port, auth_key, trusted_proxies",
     );
     check_env(
         &[("NIGHTS_WATCH_WSGI_PROT", "80")],
-        "NIGHTS_WATCH_WSGI_PROT: no such key; [wsgi] has host, port, auth_key",
+        "NIGHTS_WATCH_WSGI_PROT: no such key; [wsgi] has host, port, auth_key, trusted_proxies",
     );
     for name in [
         "NIGHTS_WATCH_",
