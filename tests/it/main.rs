@@ -15,6 +15,7 @@ mod support;
 
 mod binary;
 mod program;
+mod schemathesis;
 
 mod mongodb_server;
 mod proxy;

@@ -85,6 +85,11 @@ impl Program {
         format!("{}{path}", self.url)
     }
 
+    /// The URL of the root.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
     /// Asks for an operation, and returns the status and the answer.
     pub(crate) async fn ask(
         &self,
