@@ -47,12 +47,17 @@ pub enum InvalidSearch {
     /// Not a regular expression.
     #[error("is not a regular expression: {0}")]
     Syntax(String),
+    /// Over [`Search::MAX_CHARS`].
+    #[error("is longer than {} characters", Search::MAX_CHARS)]
+    TooLong,
     /// Its compiled form would take too much memory.
     #[error("is a regular expression that is too large")]
     TooLarge,
 }
 
 impl Search {
+    /// The longest expression, in characters.
+    pub const MAX_CHARS: usize = 1_000;
     /// The largest compiled expression, in bytes.
     const MAX_SIZE: usize = 256 * 1024;
 
@@ -60,8 +65,11 @@ impl Search {
     ///
     /// # Errors
     ///
-    /// [`InvalidSearch`] if it is malformed or too large.
+    /// [`InvalidSearch`] if it is malformed, too long or too large.
     pub fn parse(expression: &str) -> Result<Self, InvalidSearch> {
+        if expression.chars().count() > Self::MAX_CHARS {
+            return Err(InvalidSearch::TooLong);
+        }
         RegexBuilder::new(expression)
             .size_limit(Self::MAX_SIZE)
             .dfa_size_limit(Self::MAX_SIZE)
@@ -108,6 +116,11 @@ mod tests {
             Err(InvalidSearch::TooLarge)
         );
         assert!(Search::parse(&"(".repeat(1_000)).is_err());
+        assert!(Search::parse(&"é".repeat(1_000)).is_ok());
+        assert_eq!(
+            Search::parse(&"é".repeat(1_001)).map(|_| ()),
+            Err(InvalidSearch::TooLong)
+        );
         assert!(Search::parse("(a*)*b").is_ok());
     }
 }

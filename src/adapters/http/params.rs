@@ -237,7 +237,11 @@ parameter!(
 );
 // The format is not `email`: a single hyphen stands for no address at all.
 parameter!(Recipient, InvalidRecipient, text(0, 320, "ops@example.com"));
-parameter!(Search, InvalidSearch, text(0, 1_000, "^backup-"));
+parameter!(
+    Search,
+    InvalidSearch,
+    text(0, Search::MAX_CHARS, "^backup-")
+);
 
 impl Parameter for Slug {
     type Error = std::convert::Infallible;
