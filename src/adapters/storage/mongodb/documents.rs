@@ -27,6 +27,8 @@ use crate::domain::{
 };
 use crate::ports::{Record, StoreError};
 
+/// The highest revision or number: nobody counts that far, and counting on from there does not overflow.
+const HIGHEST: i64 = i64::MAX / 2;
 /// How many changes a document remembers.
 pub(super) const REMEMBERED: usize = 32;
 /// How many notices a watcher may owe before some of them give way: a document has a size.
@@ -91,8 +93,9 @@ pub(super) struct Owed {
     #[serde(rename = "n")]
     pub(super) number: i64,
     pub(super) notice: i64,
-    /// When the notice arose.
-    pub(super) at: DateTime,
+    /// When the notice arose; absent if an earlier release wrote it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) at: Option<DateTime>,
     pub(super) to: String,
     /// Absent while an earlier one to the same recipient is owed.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -344,10 +347,13 @@ impl Books {
         let Some(ours) = ours(document) else {
             return Ok(books);
         };
-        let revision = integer(ours.get("rev"));
-        books.revision =
-            Some(revision.ok_or_else(|| corrupt(format!("the revision of {}", books.id)))?);
-        books.last_number = ours.get_i64("numbered").unwrap_or(0);
+        let counted = |field: &str, count: Option<i64>| {
+            let count = count.filter(|count| (0..=HIGHEST).contains(count));
+            count.ok_or_else(|| corrupt(format!("the field nw.{field} of {}", books.id)))
+        };
+        let numbered = integer(ours.get("numbered")).unwrap_or(0);
+        books.last_number = counted("numbered", Some(numbered))?;
+        books.revision = Some(counted("rev", integer(ours.get("rev")))?);
         books.operations = list(ours, "ops").filter_map(Bson::as_i64).collect();
         for entry in list(ours, "owed") {
             match read_form(entry) {
@@ -402,7 +408,7 @@ impl Books {
                 self.owed.push(Owed {
                     number: self.last_number,
                     notice: number,
-                    at: date(notice.at),
+                    at: Some(date(notice.at)),
                     to: recipient.as_str().to_owned(),
                     due: is_first.then(|| date(now)),
                     token: 0,
@@ -524,7 +530,7 @@ impl Books {
 
     pub(super) fn try_again(&mut self, place: usize, at: Timestamp, update: &mut Update) {
         let owed = &mut self.owed[place];
-        owed.attempts += 1;
+        owed.attempts = owed.attempts.saturating_add(1);
         owed.by = None;
         owed.due = Some(date(at));
         self.note_owed(update);
@@ -724,92 +730,5 @@ impl Update {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ANN: &str = "ann@example.org";
-
-    fn notice(kind: NoticeKind) -> Notice {
-        let at = Timestamp::from_millis(1_000);
-        Notice {
-            id: NoticeId::parse("6ba7b810-9dad-51d1-80b4-00c04fd430c8").expect("an identity"),
-            kind,
-            at,
-            name: Name::parse("Backup").expect("a name"),
-            description: Description::default(),
-            periodicity: Periodicity::from_millis(1).expect("a periodicity"),
-            deadline: at,
-            last_event: at,
-            recipients: vec![Recipient::parse(ANN).expect("an address")],
-        }
-    }
-
-    /// A watcher that owes so many outages, each a lateness and its end, to somebody who is not to be reached.
-    fn owing(outages: usize, room: Room) -> Books {
-        let mut books = Books {
-            id: WatcherId::parse("aaaaaaaa").expect("letters"),
-            revision: Some(1),
-            operations: Vec::new(),
-            last_number: 0,
-            owed: Vec::new(),
-            refused: Vec::new(),
-        };
-        let at = Timestamp::from_millis(1_000);
-        let resumed = NoticeKind::Resumed {
-            late: None,
-            next_deadline: at,
-        };
-        for _ in 0..outages {
-            let both = [notice(NoticeKind::Late), notice(resumed)];
-            books.owe(&both, at, room, &mut Update::default());
-        }
-        books
-    }
-
-    #[test]
-    fn a_thousand_notices_wait_before_the_newest_outages_give_way() {
-        let room = Room::new(HistoryPolicy::default());
-        let full = owing(MOST_NOTICES / 2, room);
-        assert_eq!(full.owed.len(), MOST_NOTICES);
-        assert!(full.refused.is_empty());
-
-        let mut more = full.clone();
-        let mut update = Update::default();
-        let at = Timestamp::from_millis(2_000);
-        more.owe(&[notice(NoticeKind::Late)], at, room, &mut update);
-        assert_eq!(more.owed.len(), MOST_NOTICES - 1);
-        let (oldest, newest) = full.owed.split_at(MOST_NOTICES - 2);
-        let numbers = |owed: &[Owed]| owed.iter().map(|owed| owed.number).collect::<Vec<_>>();
-        assert_eq!(numbers(&more.owed[..MOST_NOTICES - 2]), numbers(oldest));
-        for owed in newest {
-            let notice = format!("nw.notices.n{}", owed.notice);
-            assert!(
-                update.unset.contains_key(&notice),
-                "{notice} is left behind"
-            );
-        }
-        assert_eq!(more.refused.len(), 1, "{:?}", more.refused);
-        assert_eq!(more.refused[0].to, ANN);
-        assert!(update.set.contains_key("nw.refused"));
-    }
-
-    #[test]
-    fn a_document_that_is_too_large_gives_up_events_first() {
-        let mut room = Room::new(HistoryPolicy::default());
-        let mut steps = Vec::new();
-        while room.shrink() {
-            steps.push((room.events, room.notices));
-        }
-        assert_eq!(steps[..2], [(500, MOST_NOTICES), (250, MOST_NOTICES)]);
-        assert_eq!(steps[4], (HistoryPolicy::ALWAYS, MOST_NOTICES / 2));
-        assert_eq!(steps.last(), Some(&(HistoryPolicy::ALWAYS, 16)));
-
-        let full = owing(100, Room::new(HistoryPolicy::default()));
-        let mut less = full.clone();
-        let at = Timestamp::from_millis(2_000);
-        let mut update = Update::default();
-        less.owe(&[notice(NoticeKind::Late)], at, room, &mut update);
-        assert!(less.owed.len() <= 16, "{}", less.owed.len());
-        assert_eq!(less.owed[0].number, full.owed[0].number);
-    }
-}
+#[path = "documents_tests.rs"]
+mod tests;
