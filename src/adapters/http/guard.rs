@@ -443,6 +443,9 @@ fn bearer(request: &Request) -> Option<&[u8]> {
 
 #[cfg(test)]
 mod tests {
+    use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -457,6 +460,25 @@ mod tests {
         assert_eq!(decode("a=%C3%A9"), pair("a", "é"));
         for broken in ["a=%", "a=%4", "a=%zz", "a=%ff", "%ff=a", "a=%+1"] {
             assert!(decode(broken).is_err(), "{broken}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_clients_encode_is_what_is_decoded(name in ".*", value in ".*") {
+            let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+            let pair = format!("{}={}", encode(&name), encode(&value));
+            prop_assert_eq!(decode(&pair), Ok((name.clone(), value.clone())));
+        }
+
+        /// Nothing is read in two ways: what the guard lets pass, the framework reads as the guard did.
+        #[test]
+        fn what_passes_is_read_the_same_by_the_framework(query in "([a%=+&;]|%C3%A9|%[0-9a-fA-F]{2}|%26|é){0,12}") {
+            let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(decode);
+            let Ok(pairs) = pairs.collect::<Result<Vec<_>, _>>() else { return Ok(()) };
+            let uri = format!("http://localhost/?{query}").parse().expect("a URI");
+            let read = Request::builder().uri(uri).finish().params::<Vec<(String, String)>>();
+            prop_assert_eq!(read.expect("it is read"), pairs);
         }
     }
 }

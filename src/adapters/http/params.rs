@@ -254,3 +254,65 @@ impl Parameter for Slug {
         text(1, Name::MAX_CHARS, "my-first-watcher")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Checks that `text` is a `T` or is refused in one line that names the parameter.
+    fn check<T: Parameter>(text: &str) -> Result<Option<T>, TestCaseError> {
+        match required::<T>("parameter", &Text(text.to_owned(), PhantomData)) {
+            Ok(value) => Ok(Some(value)),
+            Err(error) => {
+                let message = error.to_string();
+                prop_assert!(
+                    message.starts_with("the parameter \"parameter\" "),
+                    "{message}"
+                );
+                prop_assert!(!message.contains(char::is_control), "{message:?}");
+                Ok(None)
+            }
+        }
+    }
+
+    fn any_text() -> impl Strategy<Value = String> {
+        prop_oneof![
+            any::<String>(),
+            "[ -~]{0,20}",
+            "[-+]?[0-9]{0,25}[.,]?[0-9]{0,25}([eE][-+]?[0-9]{1,5})?",
+            "[a-z\\s\u{0}-\u{1f}\u{202e}<>\"@.,;:]{0,30}",
+            "[\\[\\](){}*+?|^$.a\\\\0-9,&~-]{0,30}",
+            any::<f64>().prop_map(|number| number.to_string()),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn every_text_is_a_value_or_is_refused_in_one_line(text in any_text()) {
+            check::<WatcherId>(&text)?;
+            check::<Slug>(&text)?;
+            check::<Flag>(&text)?;
+            check::<Description>(&text)?;
+            check::<Comment>(&text)?;
+            check::<Search>(&text)?;
+            if let Some(name) = check::<Name>(&text)? {
+                prop_assert!(!name.as_str().contains(char::is_control));
+                prop_assert!(!Slug::of(&name).as_str().is_empty());
+            }
+            if let Some(periodicity) = check::<Periodicity>(&text)? {
+                prop_assert!(periodicity.millis() > 0 && periodicity <= Periodicity::MAX);
+            }
+            if let Some(recipient) = check::<Recipient>(&text)? {
+                prop_assert!(!recipient.as_str().contains(char::is_control));
+            }
+            let email = Text(text.clone(), PhantomData);
+            if let Err(error) = recipients(&[email.clone(), email]) {
+                prop_assert!(!error.to_string().contains(char::is_control), "{error}");
+            }
+        }
+    }
+}

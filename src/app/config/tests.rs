@@ -1,5 +1,6 @@
 //! What each source may say, what wins, and every complaint in full.
 
+use proptest::prelude::*;
 use secrecy::ExposeSecret;
 
 use super::*;
@@ -755,4 +756,61 @@ fn variables_of_ours_have_to_be_text() {
         error.to_string(),
         "NIGHTS_WATCH_WSGI_AUTH_KEY: is not UTF-8 text"
     );
+}
+
+/// A file that is almost one of ours: lines of it, and bytes that somebody's editor left.
+fn any_file() -> impl Strategy<Value = String> {
+    let section = prop_oneof![
+        prop::sample::select(&["wsgi", "email", "mongodb", "sqlite", "history", "logging"][..])
+            .prop_map(|name| format!("[{name}]")),
+        "\\[.{0,8}\\]?",
+    ];
+    let key = prop_oneof![
+        prop::sample::select(
+            &[
+                "auth_key", "port", "host", "sender", "tls", "limit", "hosts", "path", "username"
+            ][..],
+        )
+        .prop_map(str::to_owned),
+        ".{0,8}",
+    ];
+    let setting = (key, "[ \t]{0,2}[=:]?[ \t]{0,2}", ".{0,12}")
+        .prop_map(|(key, sign, value)| format!("{key}{sign}{value}"));
+    let line = prop_oneof![2 => section, 5 => setting, 1 => any::<String>()];
+    prop::collection::vec(
+        (line, prop::sample::select(&["\n", "\r\n", "\r", "\0"][..])),
+        0..8,
+    )
+    .prop_map(|lines| lines.into_iter().map(|(line, end)| line + end).collect())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    /// The complaint may show what a setting that is no secret says, but in one line.
+    #[test]
+    fn every_file_is_settings_or_one_line_of_complaint(text in any_file()) {
+        if let Err(error) = from(&text, &[], &Overrides::default()) {
+            let complaint = error.to_string();
+            prop_assert!(complaint.starts_with(FILE), "{complaint}");
+            prop_assert!(!complaint.contains(char::is_control), "{complaint:?}");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_taken_as_it_is_and_shown_to_nobody(
+        secret in "[!-~é€][ -~é€]{8,30}[!-~é€]",
+        before in "\\PC{0,3}",
+        after in prop::sample::select(&["\n[wsgi]", "\nx", "\nport = x", "\n[email]", "\u{7}", "\n port = 1"][..]),
+    ) {
+        let text = format!("[wsgi]\nauth_key = {secret}\n");
+        let config = ini(&text);
+        prop_assert_eq!(auth_key(&config), Some(secret.as_str()));
+        let shown = format!("{config:?}");
+        prop_assert!(!shown.contains(&secret));
+        let broken = format!("[wsgi]\n{before}auth_key = {secret}{after}");
+        if let Err(error) = from(&broken, &[], &Overrides::default()) {
+            prop_assert!(!error.to_string().contains(&secret), "{error}");
+        }
+    }
 }
