@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use nights_watch::adapters::storage::sqlite::{OpenError, SqliteStore};
 use nights_watch::domain::{
-    Action, Comment, Description, Draft, Event, HistoryPolicy, Name, Periodicity, Recipient,
-    Timestamp, Watcher, WatcherId,
+    Action, Comment, Description, Draft, Event, Filter, HistoryPolicy, Name, Periodicity,
+    Recipient, Timestamp, Watcher, WatcherId,
 };
-use nights_watch::ports::{Claim, Detail, Key, Outcome, Record, WatcherStore};
+use nights_watch::ports::{
+    Claim, Detail, Key, Outcome, Record, StoreError, TransactError, WatcherStore,
+};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -530,4 +532,124 @@ async fn the_sweep_takes_the_events_of_deleted_watchers() {
     assert_eq!(place.count(events_of_nobody), 0);
     let found = store.find(&Key::Id(busy.id)).await.expect("it answers");
     assert_eq!(found.expect("it is there").history.len(), 1_000);
+}
+
+/// Every column that a reader understands, and values that are none of ours: whatever stands there, the store
+/// answers with what it can read or says that it cannot, and goes on.
+#[tokio::test]
+async fn rows_of_somebody_else_are_read_or_called_corrupt() {
+    const COLUMNS: [(&str, &[&str]); 3] = [
+        (
+            "watchers",
+            &[
+                "id",
+                "slug",
+                "name",
+                "description",
+                "periodicity",
+                "recipients",
+                "state",
+                "deadline",
+                "late_notice",
+                "wake",
+                "last_event",
+                "newest",
+                "events",
+            ],
+        ),
+        ("events", &["watcher", "number", "previous", "at", "text"]),
+        (
+            "deliveries",
+            &[
+                "recipient",
+                "notice",
+                "attempts",
+                "token",
+                "claimed",
+                "due",
+                "refused",
+            ],
+        ),
+    ];
+    const VALUES: [&str; 9] = [
+        "NULL",
+        "-9223372036854775808",
+        "9223372036854775807",
+        "0",
+        "''",
+        "CAST(x'ff' AS TEXT)",
+        "char(0, 27, 8238)",
+        "'[\"\", \"\\u0000\"]'",
+        "'{}'",
+    ];
+    let original = Place::new();
+    let store = original.open();
+    let (late, _) = insert(&store, "aaaaaaaa", "One").await;
+    act(&store, late.id, Action::PassDeadline, at(61)).await;
+    insert(&store, "bbbbbbbb", "Two").await;
+    store.close().await;
+    drop(store);
+
+    let mut corrupt = 0;
+    for (table, columns) in COLUMNS {
+        for column in columns {
+            for value in VALUES {
+                let place = Place::new();
+                std::fs::copy(original.path(), place.path()).expect("a copy");
+                let connection = Connection::open(place.path()).expect("a database");
+                let sql = format!("UPDATE OR IGNORE {table} SET {column} = {value}");
+                // What the schema itself refuses cannot stand there.
+                if connection.execute(&sql, []).is_err() {
+                    continue;
+                }
+                drop(connection);
+                corrupt += count_corrupt(&place.open(), late.id, &sql).await;
+            }
+        }
+    }
+    assert!(corrupt > 30, "{corrupt}");
+}
+
+/// Asks a store everything, and returns how often it said that something is corrupt; it may say nothing worse.
+async fn count_corrupt(store: &SqliteStore, watcher: WatcherId, sql: &str) -> usize {
+    let mut corrupt = 0;
+    let mut note = |error: Option<StoreError>| match error {
+        None => {}
+        Some(StoreError::Corrupt(_)) => corrupt += 1,
+        Some(error) => panic!("{sql}: {error:?}"),
+    };
+    let key = Key::Id(watcher);
+    note(store.find(&key).await.err());
+    let all = Filter::default();
+    note(store.list(&all, None, 10, Detail::Full).await.err());
+    note(store.next_deadline().await.err());
+    note(store.next_delivery().await.err());
+    match store.claim(at(200), at(300), 10).await {
+        Ok(claims) => {
+            for claim in claims {
+                for outcome in [Outcome::TryAgain(at(201)), Outcome::Delivered] {
+                    note(store.settle(&claim.key, &outcome, at(201)).await.err());
+                }
+            }
+        }
+        Err(error) => note(Some(error)),
+    }
+    for action in [
+        Action::PassDeadline,
+        trigger(),
+        Action::Pause(Comment::default()),
+    ] {
+        let done = store.transact(&key, &action, at(202), Detail::Full).await;
+        if let Err(TransactError::Store(error)) = done {
+            note(Some(error));
+        }
+    }
+    note(store.census().await.err());
+    // It does not get in the way of others.
+    let (other, _) = insert(store, "zzzzzzzz", "Another").await;
+    let overdue = store.overdue(at(200), 10).await.expect("it answers");
+    assert!(overdue.contains(&other.id), "{sql}: {overdue:?}");
+    note(store.ping().await.err());
+    store.close().await;
+    corrupt
 }

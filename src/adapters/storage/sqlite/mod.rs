@@ -471,18 +471,16 @@ fn overdue(
         while found.len() < limit
             && let Some(row) = rows.next()?
         {
-            let deadline: i64 = row.get(2)?;
-            if deadline < now.millis() {
-                let id: String = row.get(1)?;
-                match WatcherId::parse(&id) {
-                    Ok(id) => found.push(id),
-                    Err(error) => {
-                        tracing::error!(id, %error, "a watcher in the database cannot be watched");
-                        unreadable.push(row.get::<_, i64>(0)?);
-                    }
+            let number: i64 = row.get(0)?;
+            match rows::read_deadline(row) {
+                Ok((id, deadline)) if deadline < now.millis() => found.push(id),
+                Ok((_, deadline)) => triggered_since.push((number, deadline)),
+                // It must not stand in the way of any other.
+                Err(error) if is_corruption(&error) => {
+                    tracing::error!(number, %error, "a watcher in the database cannot be watched");
+                    unreadable.push(number);
                 }
-            } else {
-                triggered_since.push((row.get::<_, i64>(0)?, deadline));
+                Err(error) => return Err(error),
             }
         }
     }
@@ -557,7 +555,7 @@ fn read_claim(
                 notice: rows::read_notice(row, 3)?,
                 attempts: row.get(4)?,
             };
-            Ok((row.get(0)?, row.get::<_, u64>(1)?, delivery))
+            Ok((row.get(0)?, rows::read_count(row, 1)?, delivery))
         })?;
     let stored = rows::find_row(connection, watcher)?;
     let stored = stored.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
@@ -566,7 +564,7 @@ fn read_claim(
     let key = DeliveryKey {
         watcher: stored.watcher.id,
         number,
-        token: token + 1,
+        token: token.unsigned_abs() + 1,
     };
     Ok(Claim {
         key,

@@ -131,7 +131,7 @@ impl Stored {
             watcher,
             wake: wake.map(Timestamp::from_millis),
             newest: row.get(12)?,
-            events: row.get(13)?,
+            events: read_count(row, 13)?,
         })
     }
 
@@ -368,6 +368,23 @@ fn read_recipients(row: &Row<'_>, column: usize) -> rusqlite::Result<Vec<Recipie
     let addresses: Vec<String> =
         serde_json::from_str(text).map_err(|error| unreadable(column, Type::Text, error))?;
     Ok(addresses.into_iter().map(Recipient::from_stored).collect())
+}
+
+/// The identifier and deadline of a row that has `row`, `id` and `deadline`.
+pub(super) fn read_deadline(row: &Row<'_>) -> rusqlite::Result<(WatcherId, i64)> {
+    let id = WatcherId::parse(row.get_ref(1)?.as_str()?);
+    let id = id.map_err(|error| unreadable(1, Type::Text, error))?;
+    Ok((id, row.get(2)?))
+}
+
+/// A number that counts up, so far that counting on does not overflow.
+pub(super) fn read_count(row: &Row<'_>, column: usize) -> rusqlite::Result<i64> {
+    let count: i64 = row.get(column)?;
+    if (0..=i64::MAX / 2).contains(&count) {
+        Ok(count)
+    } else {
+        Err(unreadable(column, Type::Integer, format!("count {count}")))
+    }
 }
 
 fn unreadable(
