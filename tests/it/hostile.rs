@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
-use reqwest::Method;
+use percent_encoding::NON_ALPHANUMERIC;
+use regex::Regex;
 use reqwest::header::{AUTHORIZATION, HeaderValue};
+use reqwest::{Method, StatusCode};
+use tempfile::TempDir;
 
 use crate::http::{check_error, check_triggered};
-use crate::support::{API, BEGIN, House, Reply, path};
+use crate::program::{Program, command, read_log};
+use crate::smtp_server::{Mail, SmtpServer};
+use crate::support::{API, BEGIN, House, Reply, path, within};
 
 // Guessing.
 
@@ -195,4 +200,225 @@ async fn who_guesses_the_key_has_to_wait() {
     assert_eq!(get_as(&house, NEIGHBOUR, &list).await.status, 200);
     house.advance_millis(EACH);
     assert_eq!(get_as(&house, GUESSER, &list).await.status, 200);
+}
+
+// Texts.
+
+/// Texts that mean something to somebody on their way: a mail server, a mail program, a terminal, a log, a browser.
+const TEXTS: [&str; 10] = [
+    "plain",
+    "x\r\nBcc: victim@example.org\r\n\r\nbody",
+    "x\nINFO nights_watch: all is well",
+    "\u{1b}[2J\u{1b}]0;title\u{7}\u{9b}31m",
+    "nul \0 and \u{7f} and \u{85}",
+    "\u{202e}gnp.exe \u{2066}x\u{2069} \u{2028} \u{200f}",
+    "=?utf-8?q?=0D=0ABcc:_victim@example.org?=",
+    "<script>alert(1)</script><img src=x onerror=alert(1)>",
+    ".\r\n.\r\nRCPT TO:<victim@example.org>",
+    "\"}]} , {\"status\": \"ok\" \\",
+];
+
+/// Checks that the bytes of a mail are our headers, each once and on lines of its own, and a body.
+#[track_caller]
+fn check_mail(mail: &Mail) {
+    let (head, body) = mail.data.split_once("\r\n\r\n").expect("a head and a body");
+    let header = Regex::new("^([A-Za-z-]+): .").unwrap();
+    let mut names = Vec::new();
+    for line in head.split("\r\n") {
+        assert!(!line.contains(|c: char| c.is_control()), "{head:?}");
+        match header.captures(line) {
+            Some(found) => names.push(found[1].to_owned()),
+            None => assert!(line.starts_with(' '), "{head:?}"),
+        }
+    }
+    names.sort();
+    let ours = [
+        "Auto-Submitted",
+        "Content-Transfer-Encoding",
+        "Content-Type",
+        "Date",
+        "From",
+        "MIME-Version",
+        "Message-ID",
+        "Subject",
+        "To",
+    ];
+    assert_eq!(names, ours, "{head:?}");
+    assert_eq!(mail.to, ["ops@example.org"]);
+    for text in [
+        &body.replace("\r\n", " "),
+        &mail.header("Subject").unwrap(),
+        &mail.body.replace('\n', " "),
+    ] {
+        let steers = |c: char| c.is_control() || "\u{202e}\u{2028}\u{2066}\u{200f}".contains(c);
+        assert!(!text.contains(steers), "{text:?}");
+    }
+}
+
+/// Checks that each line of a log is a line of ours, and that nothing in it steers a terminal.
+#[track_caller]
+fn check_log(log: &str) {
+    let line =
+        Regex::new(r"^\d{4}-\d\d-\d\dT[\d:.]+Z +(TRACE|DEBUG|INFO|WARN|ERROR) [a-z_:]+: ").unwrap();
+    assert!(log.lines().count() > 10, "{log}");
+    for text in log.split('\n').filter(|text| !text.is_empty()) {
+        assert!(line.is_match(text), "{text:?}");
+        let steers = |c: char| c.is_control() || "\u{202e}\u{2028}\u{2066}\u{200f}".contains(c);
+        assert!(!text.contains(steers), "{text:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_texts_mean_nothing_to_anybody_on_their_way() {
+    let (directory, server) = (TempDir::new().unwrap(), SmtpServer::start().await);
+    let ini = format!(
+        "[email]\nsender = watch@example.org\nhost = 127.0.0.1\nport = {}\n",
+        server.port()
+    );
+    let program = Program::start(directory.path(), &ini).await;
+    let docs = || async {
+        let docs = program.client.get(program.at("docs")).send().await.unwrap();
+        docs.text().await.unwrap()
+    };
+    let before = docs().await;
+    for (n, text) in TEXTS.into_iter().enumerate() {
+        // As a name it is taken if it fits on a line; every answer is JSON, or this panics.
+        let fallback = format!("W{n}");
+        let mut parameters = vec![
+            ("name", text),
+            ("periodicity", "0.3"),
+            ("description", text),
+            ("email", "ops@example.org"),
+        ];
+        let (status, answer) = program.ask("create", &parameters).await;
+        if text.trim().contains(char::is_control) {
+            assert_eq!(status, StatusCode::BAD_REQUEST, "{answer}");
+            parameters[0].1 = &fallback;
+            program.done("create", &parameters).await;
+        } else {
+            assert_eq!(answer["watcher"]["name"], text.trim());
+        }
+        let name = parameters[0].1;
+        program
+            .done("trigger", &[("name", name), ("comment", text)])
+            .await;
+        let mail = server.next_message().await;
+        check_mail(&mail);
+        program.done("delete", &[("name", name)]).await;
+        // Where it is refused it comes back in an error, and in a line of the log.
+        for (operation, parameter) in [
+            ("create", "email"),
+            ("list", "search"),
+            ("get", "slug"),
+            ("get", text),
+        ] {
+            let (status, answer) = program.ask(operation, &[(parameter, text)]).await;
+            assert!(
+                status.is_client_error() || parameter == "search",
+                "{answer}"
+            );
+        }
+        let path = percent_encoding::percent_encode(text.as_bytes(), NON_ALPHANUMERIC).to_string();
+        let reply = program.client.get(program.at(&path)).send().await.unwrap();
+        assert_eq!(reply.status(), StatusCode::NOT_FOUND);
+    }
+    let long = "x".repeat(100_000);
+    for (query, status) in [
+        ("name=%ED%A0%80", 400),
+        ("name=%00", 400),
+        ("%ED%A0%80=x", 400),
+        ("name=%C0%AF", 400),
+        (&*format!("name={long}"), 414),
+    ] {
+        let url = program.at(&format!(
+            "nights-watch/v1/watcher/create?periodicity=1&{query}"
+        ));
+        // The longest is not even read to its end, so the connection may break before the answer is.
+        match program.client.get(url).send().await {
+            Ok(reply) => assert_eq!(reply.status().as_u16(), status, "{query:.50}"),
+            Err(error) => assert_eq!(status, 414, "{query:.50}: {error}"),
+        }
+    }
+    assert_eq!(docs().await, before);
+    let answer = program.done("list", &[("verbose", "1")]).await;
+    assert_eq!(answer["watchers"], serde_json::json!([]));
+    assert!(program.stop().await.success());
+    check_log(&read_log(directory.path()));
+}
+
+// Secrets.
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_secret_is_logged_at_any_level() {
+    const PASSWORD: &str = "m41l-s3cret";
+    // The same in the dialogue with the mail server: Base64 of "\0watch\0m41l-s3cret".
+    const PLAIN: &str = "AHdhdGNoAG00MWwtczNjcmV0";
+    const RIGHT: &str = "r1ght-k3y";
+    const WRONG: &str = "wr0ng-k3y";
+    let directory = TempDir::new().unwrap();
+    let login = format!("watch:{PASSWORD}");
+    let server = SmtpServer::start_with(0, &["--auth", &login]).await;
+    let ini = format!(
+        "[wsgi]\nauth_key = {RIGHT}\n[email]\nsender = watch@example.org\nhost = 127.0.0.1\nport = {}\n\
+         username = watch\npassword = {PASSWORD}\n",
+        server.port()
+    );
+    let program = Program::start_in(directory.path(), &ini, &[("RUST_LOG", "trace")]).await;
+    let create = [
+        ("name", "W"),
+        ("periodicity", "0.1"),
+        ("email", "ops@example.org"),
+        ("auth_key", RIGHT),
+    ];
+    let answer = program.done("create", &create).await;
+    let id = answer["watcher"]["id"].as_str().unwrap();
+    assert_eq!(server.next_message().await.user.as_deref(), Some("watch"));
+    for key in [RIGHT, WRONG] {
+        for path in [
+            format!("nights-watch/v1/watcher/get?id={id}&auth_key={key}"),
+            format!("nights-watch/v1/watcher/get?id={id}&auth_key={key}&auth_key={key}"),
+            format!("nights-watch/v1/watcher/get?{key}"),
+            format!("nights-watch/v1/watcher/nothing?auth_key={key}"),
+            format!("{id}?auth_key={key}"),
+            format!("metrics?auth_key={key}"),
+            format!("docs?auth_key={key}"),
+        ] {
+            for method in [Method::GET, Method::PUT, Method::HEAD] {
+                let request = program.client.request(method, program.at(&path));
+                let reply = request.bearer_auth(key).send().await.unwrap();
+                let seen = format!("{:?}", reply.headers()) + &reply.text().await.unwrap();
+                // A parameter that is called like the key is nobody's key.
+                let is_named = path.ends_with(&format!("?{key}")) && key == RIGHT;
+                assert!(is_named || !seen.contains(key), "{path}: {seen}");
+            }
+        }
+    }
+    assert!(program.stop().await.success());
+    let log = read_log(directory.path());
+    assert!(log.contains("path=\"/metrics\""), "{log}");
+    for secret in [PASSWORD, PLAIN, RIGHT, WRONG] {
+        assert!(!log.contains(secret), "{secret}");
+    }
+
+    // A server that cannot be reached, with the password in each place where one can stand.
+    for mongodb in [
+        format!("hosts = 127.0.0.1:1\nusername = u\npassword = {PASSWORD}\n"),
+        format!("hosts = mongodb://u:{PASSWORD}@127.0.0.1:1\n"),
+        format!("hosts = mongodb://u:{PASSWORD}@127.0.0.1:1/?nonsense\n"),
+        format!("hosts = mongodb://u:a?{PASSWORD}@127.0.0.1:1\n"),
+        format!("hosts = mongodb://u:{PASSWORD}/b@127.0.0.1:1\n"),
+        format!("hosts = mongodb:/u:{PASSWORD}@@127.0.0.1\n"),
+        format!("hosts = 127.0.0.1:1\nauthMechanismProperties = {PASSWORD}\n"),
+    ] {
+        let ini = format!(
+            "[wsgi]\nport = 0\n[mongodb]\ndatabase = d\nserverSelectionTimeoutMS = 100\n{mongodb}"
+        );
+        std::fs::write(directory.path().join("nights-watch.ini"), ini).unwrap();
+        let run = command(directory.path()).env("RUST_LOG", "trace").output();
+        let output = within(run).await.unwrap();
+        assert!(!output.status.success(), "{mongodb}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("[mongodb]"), "{said}");
+        assert!(!said.contains(PASSWORD), "{said}");
+    }
 }

@@ -49,6 +49,11 @@ impl Program {
     /// Starts the service on a free port with the settings `ini`, and waits until it serves. What it logs
     /// is added to `log.txt` in the directory.
     pub(crate) async fn start(directory: &Path, ini: &str) -> Self {
+        Self::start_in(directory, ini, &[]).await
+    }
+
+    /// The same in an environment that has these variables.
+    pub(crate) async fn start_in(directory: &Path, ini: &str, variables: &[(&str, &str)]) -> Self {
         std::fs::write(directory.join("nights-watch.ini"), ini).expect("a writable directory");
         let log = std::fs::File::options()
             .create(true)
@@ -57,6 +62,7 @@ impl Program {
             .expect("a writable directory");
         let mut child = command(directory)
             .args(["--host", "127.0.0.1", "--port", "0"])
+            .envs(variables.iter().copied())
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()

@@ -89,7 +89,9 @@ impl MongoSettings {
         let parsed = tokio::time::timeout(START, parsing).await;
         let mut options = match parsed {
             Ok(parsed) => parsed.map_err(|error| match *error.kind {
-                ErrorKind::InvalidArgument { message, .. } => OpenError::Settings(message),
+                ErrorKind::InvalidArgument { message, .. } => {
+                    OpenError::Settings(without_values(&message))
+                }
                 kind => OpenError::Unusable(kind.into()),
             })?,
             Err(_) => return Err(StoreError::from(Failure::Silence).into()),
@@ -146,6 +148,16 @@ impl MongoSettings {
             query.join("&")
         ))
     }
+}
+
+/// A complaint of the driver without what it complains of: that may be a secret, or the part of a password
+/// that comes after an unencoded slash or question mark.
+fn without_values(complaint: &str) -> String {
+    let quoted = [", got ", "' pair: "]
+        .iter()
+        .filter_map(|sign| complaint.find(sign));
+    let end = quoted.min().unwrap_or(complaint.len());
+    complaint[..end].to_owned()
 }
 
 /// What is behind an error: that the store is not available goes without saying at the start.
