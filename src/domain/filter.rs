@@ -60,6 +60,9 @@ impl Search {
     pub const MAX_CHARS: usize = 1_000;
     /// The largest compiled expression, in bytes.
     const MAX_SIZE: usize = 256 * 1024;
+    /// The most memory that makes it fast, in bytes: with as much as the expression has, counted repetitions
+    /// were a thousand times slower.
+    const MAX_CACHE: usize = 2 * 1024 * 1024;
 
     /// Reads an expression.
     ///
@@ -72,7 +75,7 @@ impl Search {
         }
         RegexBuilder::new(expression)
             .size_limit(Self::MAX_SIZE)
-            .dfa_size_limit(Self::MAX_SIZE)
+            .dfa_size_limit(Self::MAX_CACHE)
             .nest_limit(50)
             .build()
             .map(Self)

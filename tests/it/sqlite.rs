@@ -8,7 +8,7 @@ use std::time::Duration;
 use nights_watch::adapters::storage::sqlite::{OpenError, SqliteStore};
 use nights_watch::domain::{
     Action, Comment, Description, Draft, Event, Filter, HistoryPolicy, Name, Periodicity,
-    Recipient, Timestamp, Watcher, WatcherId,
+    Recipient, Search, Timestamp, Watcher, WatcherId,
 };
 use nights_watch::ports::{
     Claim, Detail, Key, Outcome, Record, StoreError, TransactError, WatcherStore,
@@ -652,4 +652,51 @@ async fn count_corrupt(store: &SqliteStore, watcher: WatcherId, sql: &str) -> us
     note(store.ping().await.err());
     store.close().await;
     corrupt
+}
+
+/// An expression can be such that looking for it takes long, so it has to be only its own kind that waits.
+#[tokio::test]
+async fn searches_that_take_long_hold_up_nobody_else() {
+    let place = Place::new();
+    let store = Arc::new(place.open());
+    // Names without a pattern, so that nothing learned of one helps with the next.
+    let mut state = 1_u32;
+    let mut letter = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        if state >> 31 == 0 { 'a' } else { 'c' }
+    };
+    for number in 0..100_u8 {
+        let tens = [number / 10, number % 10].map(|digit| char::from(b'a' + digit));
+        let letters = format!("aaaaaa{}{}", tens[0], tens[1]);
+        let name: String = (0..240).map(|_| letter()).collect();
+        insert(&store, &letters, &format!("{letters}{name}")).await;
+    }
+    let search = Search::parse("(a|c)*a(a|c){200}x").expect("an expression");
+    let filter = Filter {
+        search: Some(search),
+        ..Filter::default()
+    };
+    let mut searches = tokio::task::JoinSet::new();
+    for _ in 0..5 {
+        let (store, filter) = (Arc::clone(&store), filter.clone());
+        searches.spawn(async move { store.list(&filter, None, 10, Detail::Summary).await });
+    }
+    // Each gets as far as it can before the others are asked.
+    tokio::task::yield_now().await;
+    let others = async {
+        let found = store.find(&Key::Id(id("aaaaaaaa"))).await;
+        assert!(found.expect("it answers").is_some());
+        let listed = store.list(&Filter::default(), None, 10, Detail::Full).await;
+        assert_eq!(listed.expect("it answers").len(), 10);
+        act(&store, id("aaaaaaaa"), trigger(), at(1)).await;
+        store.ping().await.expect("it answers");
+    };
+    tokio::select! {
+        biased;
+        _ = searches.join_next() => panic!("they waited for a search"),
+        () = others => {}
+    }
+    while let Some(searched) = searches.join_next().await {
+        assert_eq!(searched.expect("no panic").expect("it answers"), []);
+    }
 }

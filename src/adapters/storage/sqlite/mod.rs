@@ -37,6 +37,8 @@ pub struct SqliteStore {
     writer: Writer,
     thread: Mutex<Option<JoinHandle<()>>>,
     readers: Arc<Readers>,
+    /// For lists with an expression, some of which take long.
+    searchers: Arc<Readers>,
     /// For the questions that the loops ask: they must not wait behind people's.
     loop_readers: Arc<Readers>,
 }
@@ -68,6 +70,7 @@ impl SqliteStore {
             writer,
             thread: Mutex::new(Some(thread)),
             readers: Arc::new(Readers::new(path.to_owned(), 4)),
+            searchers: Arc::new(Readers::new(path.to_owned(), 2)),
             loop_readers: Arc::new(Readers::new(path.to_owned(), 2)),
         })
     }
@@ -226,8 +229,12 @@ impl WatcherStore for SqliteStore {
         if limit == 0 {
             return Ok(Vec::new());
         }
+        let readers = match filter.search {
+            Some(_) => &self.searchers,
+            None => &self.readers,
+        };
         let (filter, after, policy) = (filter.clone(), after.cloned(), self.policy);
-        self.readers
+        readers
             .run(move |connection| {
                 let mut page = Vec::new();
                 rows::visit_by_slug(connection, &filter, after.as_ref(), |stored| {
@@ -357,6 +364,7 @@ impl WatcherStore for SqliteStore {
 
     async fn close(&self) {
         self.readers.close();
+        self.searchers.close();
         self.loop_readers.close();
         self.writer.close().await;
         let thread = self
