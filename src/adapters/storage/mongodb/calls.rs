@@ -84,10 +84,10 @@ impl Failure {
             | Some(
                 ErrorKind::Io(_)
                 | ErrorKind::ConnectionPoolCleared { .. }
+                // An election takes longer than one selection waits.
+                | ErrorKind::ServerSelection { .. }
                 | ErrorKind::Write(WriteFailure::WriteConcernError(_)),
             ) => true,
-            // The driver has waited for a server already.
-            Some(ErrorKind::ServerSelection { .. }) => false,
             Some(_) => self.has_code(&PASSING),
         }
     }

@@ -380,6 +380,31 @@ impl MongoStore {
         Patience::new().insist(sum).await
     }
 
+    /// The first `limit` documents after the slug `last` that one of `states` finds, in the order of their slugs.
+    async fn by_slug(
+        &self,
+        states: &[Document],
+        last: &str,
+        limit: usize,
+        detail: Detail,
+    ) -> Result<Vec<Document>, StoreError> {
+        let mut found = Vec::new();
+        for state in states {
+            let mut filter = state.clone();
+            filter.insert("slug", doc! { "$gt": last });
+            let question = Question {
+                filter,
+                fields: Fields::Watcher(detail).document(),
+                order: doc! { "slug": 1 },
+                limit,
+            };
+            found.extend(self.all(&question, &mut Patience::new()).await?);
+        }
+        found.sort_by(|one, other| one.get_str("slug").ok().cmp(&other.get_str("slug").ok()));
+        found.truncate(limit);
+        Ok(found)
+    }
+
     /// The earliest date in a field of the documents that `filter` finds.
     async fn earliest(
         &self,
@@ -472,9 +497,9 @@ fn owing() -> Document {
     doc! { "nw.due": { "$type": "date" } }
 }
 
-/// The watchers in the states that `filter` allows; `None` if it allows none. Each state is a range of an index
-/// by slug, which is why it names both fields.
-fn states(filter: &Filter) -> Option<Document> {
+/// What finds the watchers in the states that `filter` allows, each by a range of an index in the order of the
+/// slugs: one condition for each state, but a single one for all of them.
+fn states(filter: &Filter) -> Vec<Document> {
     let on_time = doc! { "late": false, "paused": false };
     let late = doc! { "late": true, "paused": false };
     let states = [
@@ -482,16 +507,11 @@ fn states(filter: &Filter) -> Option<Document> {
         (filter.allows(true, false), late),
         (filter.allows(false, true), paused_ones()),
     ];
-    let mut allowed: Vec<Document> = states
-        .into_iter()
-        .filter_map(|(is_allowed, state)| is_allowed.then_some(state))
-        .collect();
-    match allowed.len() {
-        0 => None,
-        1 => allowed.pop(),
-        2 => Some(doc! { "$or": allowed }),
-        _ => Some(Document::new()),
+    if states.iter().all(|(is_allowed, _)| *is_allowed) {
+        return vec![Document::new()];
     }
+    let allowed = states.into_iter().filter(|(is_allowed, _)| *is_allowed);
+    allowed.map(|(_, state)| state).collect()
 }
 
 fn paused_ones() -> Document {
@@ -636,9 +656,9 @@ impl WatcherStore for MongoStore {
         detail: Detail,
     ) -> Result<Vec<Record>, StoreError> {
         let _begun = self.begin()?;
-        let (Some(states), 1..) = (states(filter), limit) else {
+        if limit == 0 {
             return Ok(Vec::new());
-        };
+        }
         // An expression is looked for here, by the same rules as over every store.
         let is_search = filter.search.is_some();
         let batch = if is_search {
@@ -646,17 +666,11 @@ impl WatcherStore for MongoStore {
         } else {
             limit.min(Self::BATCH)
         };
-        let mut question = Question {
-            filter: states,
-            fields: Fields::Watcher(detail).document(),
-            order: doc! { "slug": 1 },
-            limit: batch,
-        };
+        let states = states(filter);
         let mut page = Vec::new();
         let mut last = after.map_or_else(String::new, |after| after.as_str().to_owned());
         loop {
-            question.filter.insert("slug", doc! { "$gt": &last });
-            let found = self.all(&question, &mut Patience::new()).await?;
+            let found = self.by_slug(&states, &last, batch, detail).await?;
             for document in &found {
                 let record = to_record(document, detail, self.policy)?;
                 record.watcher.slug.as_str().clone_into(&mut last);
