@@ -1,10 +1,11 @@
 //! Clocks: the system's, and one that tests move by hand.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::Utc;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use crate::domain::Timestamp;
 use crate::ports::Clock;
@@ -43,39 +44,62 @@ impl Clock for SystemClock {
 }
 
 /// A clock that stands still until somebody moves it.
+///
+/// Those who wait wake in the order in which they came, so that a test can be repeated.
 #[derive(Debug)]
-pub struct ManualClock(watch::Sender<Timestamp>);
+pub struct ManualClock {
+    now: Mutex<Timestamp>,
+    moved: Notify,
+}
 
 impl ManualClock {
     /// A clock that shows `now`.
     #[must_use]
     pub fn at(now: Timestamp) -> Self {
-        Self(watch::Sender::new(now))
+        Self {
+            now: Mutex::new(now),
+            moved: Notify::new(),
+        }
     }
 
     /// Moves the clock forward by `span`, and wakes whoever waited for an instant that is reached.
     pub fn advance(&self, span: Duration) {
-        self.0.send_modify(|now| *now = now.after(span));
+        let mut now = self.lock();
+        *now = now.after(span);
+        drop(now);
+        self.moved.notify_waiters();
     }
 
     /// Sets the clock, forward or back, and wakes whoever waited for an instant that is reached; if it goes
     /// back, everybody.
     pub fn set(&self, now: Timestamp) {
-        self.0.send_replace(now);
+        *self.lock() = now;
+        self.moved.notify_waiters();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Timestamp> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[async_trait]
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        *self.0.borrow()
+        *self.lock()
     }
 
     async fn sleep_until(&self, instant: Timestamp) {
         let mut before = self.now();
-        let ends = |now: &Timestamp| *now >= instant || *now < std::mem::replace(&mut before, *now);
-        // The sender lives in `self`, so the channel cannot close while somebody waits.
-        let _ = self.0.subscribe().wait_for(ends).await;
+        loop {
+            // It exists before the clock is looked at, so no move falls between the two.
+            let moved = self.moved.notified();
+            let now = self.now();
+            if now >= instant || now < before {
+                return;
+            }
+            before = now;
+            moved.await;
+        }
     }
 }
 
