@@ -83,6 +83,7 @@ impl DeliveryLoop {
                 }
             };
             tokio::select! {
+                biased;
                 () = stop.cancelled() => {}
                 () = this.bells.delivery.notified() => {}
                 () = this.clock.sleep_until(wake) => {}
@@ -159,6 +160,7 @@ impl DeliveryLoop {
             tokio::pin!(attempt);
             loop {
                 tokio::select! {
+                    biased;
                     result = &mut attempt => break result.unwrap_or_else(|_| Err(try_again("it panicked"))),
                     () = self.clock.sleep_until(slow_at), if hand.is_some() => {
                         drop(hand.take());

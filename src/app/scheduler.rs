@@ -67,6 +67,7 @@ impl Scheduler {
                 }
             };
             tokio::select! {
+                biased;
                 () = stop.cancelled() => {}
                 () = self.bells.scheduler.notified() => {}
                 () = self.clock.sleep_until(wake) => {}
