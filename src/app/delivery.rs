@@ -107,13 +107,15 @@ impl DeliveryLoop {
                 // Whoever finishes rings.
                 return Ok(None);
             }
-            let now = self.clock.now();
             let next = self.store.next_delivery().await?;
             let Some(next) = next else { return Ok(None) };
+            // Not sooner: the answer may have taken long, and others may have claimed meanwhile.
+            let now = self.clock.now();
             let lease_end = now.after(Self::LEASE);
             // Nothing is put off for longer than a lease, so what lies further ahead was put off before the
-            // clock stepped back. Claims of ours look the same, so this waits until there are none.
-            let has_stepped = next > lease_end && under_way.is_empty();
+            // clock stepped back. Claims of ours look the same, so this waits until there are none; those of
+            // another server, whose clock may be ahead of ours, do not lie as far ahead as two leases.
+            let has_stepped = next > lease_end.after(Self::LEASE) && under_way.is_empty();
             if next > now && !has_stepped {
                 return Ok(Some(next.min(lease_end)));
             }

@@ -198,6 +198,32 @@ async fn what_waits_for_a_retry_does_not_wait_longer_when_the_clock_steps_back()
 }
 
 #[tokio::test]
+async fn a_claim_of_a_server_whose_clock_is_ahead_is_left_to_it() {
+    let store = Arc::new(MemoryStore::new(HistoryPolicy::default()));
+    let house = House::over(store.clone()).await;
+    let _scheduler = house.start_scheduler();
+    create_backup(&house, &["ops@example.org"]).await;
+    house.advance_millis(HOUR + 1);
+    eventually(async || house.names(&[("late", "true")]).await == ["Backup"]).await;
+    let there = house.clock.now().after(Duration::from_mins(1));
+    let lease_end = there.after(Duration::from_mins(5));
+    assert_eq!(store.claim(there, lease_end, 9).await.unwrap().len(), 1);
+
+    let (_delivery, mut inbox) = house.start_delivery();
+    let other = [
+        ("name", "Other"),
+        ("periodicity", "1"),
+        ("email", "ops@example.org"),
+    ];
+    house.create_with(&other).await;
+    house.advance_millis(1_001);
+    assert_eq!(
+        inbox.next().await,
+        "ops@example.org: [LATE] Other has not reported"
+    );
+}
+
+#[tokio::test]
 async fn a_change_whose_client_has_left_is_announced_all_the_same() {
     let begun = Arc::new(Semaphore::new(0));
     let go_on = Arc::new(Semaphore::new(0));
