@@ -68,7 +68,9 @@ impl DeliveryLoop {
         while !stop.is_cancelled() {
             while under_way.try_join_next().is_some() {}
             pulse.working();
-            let wake = match this.begin_due(&hands, &mut under_way).await {
+            let looked = this.begin_due(&hands, &mut under_way).await;
+            let works = looked.is_ok();
+            let wake = match looked {
                 Ok(next) => {
                     trouble.is_over();
                     pulse.waiting();
@@ -85,7 +87,8 @@ impl DeliveryLoop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}
-                () = this.bells.delivery.notified() => {}
+                // While the store fails, ringing changes nothing, and failures ring.
+                () = this.bells.delivery.notified(), if works => {}
                 () = this.clock.sleep_until(wake) => {}
             }
         }

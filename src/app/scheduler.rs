@@ -54,7 +54,9 @@ impl Scheduler {
         let pulse = self.pulse.start();
         let trouble = Trouble::new("watching deadlines");
         while !stop.is_cancelled() {
-            let wake = match self.watch_deadlines(&pulse, &stop).await {
+            let looked = self.watch_deadlines(&pulse, &stop).await;
+            let works = looked.is_ok();
+            let wake = match looked {
                 Ok(wake) => {
                     trouble.is_over();
                     pulse.waiting();
@@ -69,7 +71,8 @@ impl Scheduler {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}
-                () = self.bells.scheduler.notified() => {}
+                // While the store fails, ringing changes nothing, and failures ring.
+                () = self.bells.scheduler.notified(), if works => {}
                 () = self.clock.sleep_until(wake) => {}
             }
         }
