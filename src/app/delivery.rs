@@ -251,7 +251,11 @@ impl DeliveryLoop {
                     );
                     return;
                 }
-                Err(_) => self.clock.sleep_until(now.after(Self::RETRY)).await,
+                Err(_) => {
+                    // The clock may have stepped back while the store failed.
+                    let next = self.clock.now().after(Self::RETRY);
+                    self.clock.sleep_until(next).await;
+                }
             }
         }
     }
