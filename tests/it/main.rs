@@ -11,6 +11,7 @@ mod http;
 mod import;
 mod loops;
 mod openapi;
+mod simulation;
 mod support;
 
 mod binary;
