@@ -26,7 +26,7 @@ type Promise = (
 const PROMISES: [Promise; 13] = [
     (&["_id"], &[], &["_id_"]),
     (&["id"], &[], &["id"]),
-    (&["id"], &["nw.rev"], &["id"]),
+    (&["id"], &["nw.rev", "nw.ops"], &["id"]),
     (&["id"], &["nw"], &["id"]),
     (&["id"], &["nw.ops"], &["id"]),
     (&["slug"], &[], &["slug"]),

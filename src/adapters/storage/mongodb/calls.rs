@@ -16,6 +16,12 @@ pub(super) const TOTAL: Duration = Duration::from_secs(6);
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
+/// Codes of the connection, of a server that is no primary now, and of time-outs.
+const PASSING: [i32; 18] = [
+    6, 7, 50, 64, 79, 89, 91, 134, 189, 202, 262, 9_001, 10_058, 10_107, 11_600, 11_602, 13_435,
+    13_436,
+];
+
 /// Why a call of the driver failed.
 #[derive(Debug)]
 pub(super) enum Failure {
@@ -44,6 +50,11 @@ impl Failure {
         self.code().is_some_and(|code| codes.contains(&code))
     }
 
+    /// No server is there that could be asked.
+    pub(super) fn finds_no_server(&self) -> bool {
+        matches!(self.kind(), Some(ErrorKind::ServerSelection { .. }))
+    }
+
     fn code(&self) -> Option<i32> {
         match self.kind()? {
             ErrorKind::Command(error) => Some(error.code),
@@ -60,25 +71,25 @@ impl Failure {
         }
     }
 
-    /// Whether the command may have reached the server.
-    fn was_sent(&self) -> bool {
-        !matches!(
-            self.kind(),
+    /// Whether a change may have been made although it failed with this.
+    fn is_ambiguous(&self) -> bool {
+        match self.kind() {
             Some(
                 ErrorKind::ServerSelection { .. }
-                    | ErrorKind::Authentication { .. }
-                    | ErrorKind::InvalidArgument { .. }
-                    | ErrorKind::Shutdown
-            )
-        )
+                | ErrorKind::Authentication { .. }
+                | ErrorKind::InvalidArgument { .. }
+                | ErrorKind::Shutdown,
+            ) => false,
+            // The server has refused it, unless it refuses whatever is under way.
+            Some(ErrorKind::Command(_) | ErrorKind::Write(WriteFailure::WriteError(_))) => {
+                self.has_code(&PASSING)
+            }
+            _ => true,
+        }
     }
 
     /// Whether another attempt may fare better: the connection was lost, or the server is no primary now.
     fn may_pass(&self) -> bool {
-        const PASSING: [i32; 18] = [
-            6, 7, 50, 64, 79, 89, 91, 134, 189, 202, 262, 9_001, 10_058, 10_107, 11_600, 11_602,
-            13_435, 13_436,
-        ];
         match self.kind() {
             None
             | Some(
@@ -109,6 +120,8 @@ pub(super) struct Patience {
     pause: Duration,
     /// A change was sent, and whether it was made is not known.
     sent: bool,
+    /// The last failure that said why.
+    last: Option<Failure>,
 }
 
 impl Patience {
@@ -121,6 +134,7 @@ impl Patience {
             until: Instant::now() + total,
             pause: FIRST_PAUSE,
             sent: false,
+            last: None,
         }
     }
 
@@ -156,17 +170,25 @@ impl Patience {
 
     /// After a change failed. Returns whether it may have been made, when it is time to look.
     pub(super) async fn after_sending(&mut self, failure: Failure) -> Result<bool, StoreError> {
-        let was_sent = failure.was_sent();
-        self.sent |= was_sent;
+        let is_ambiguous = failure.is_ambiguous();
+        self.sent |= is_ambiguous;
         self.another(failure).await?;
-        Ok(was_sent)
+        Ok(is_ambiguous)
     }
 
     /// After a failure: returns when it is time for another attempt, or fails if there is to be none.
     pub(super) async fn another(&mut self, failure: Failure) -> Result<(), StoreError> {
         if failure.may_pass() && self.pause().await {
+            if let Failure::Driver(_) = failure {
+                self.last = Some(failure);
+            }
             return Ok(());
         }
+        // Silence may just be the end of our patience.
+        let failure = match failure {
+            Failure::Silence => self.last.take().unwrap_or(Failure::Silence),
+            failure @ Failure::Driver(_) => failure,
+        };
         let error = StoreError::from(failure);
         Err(match error {
             StoreError::Unavailable(cause) if self.sent => StoreError::OutcomeUnknown(cause),

@@ -181,7 +181,8 @@ fn majority() -> WriteConcern {
 /// A database whose changes are those of the majority, and that is read where it is changed.
 pub(super) fn database(client: &Client, name: &str) -> Database {
     let mut majority = majority();
-    majority.w_timeout = Some(CALL);
+    // Before our own patience ends, which would cost the connection.
+    majority.w_timeout = Some(CALL * 3 / 4);
     let options = DatabaseOptions::builder()
         .selection_criteria(SelectionCriteria::ReadPreference(ReadPreference::Primary))
         .write_concern(majority)
@@ -270,7 +271,13 @@ pub(super) async fn make_indexes(table: &Table) -> Result<(), OpenError> {
     let mut patience = Patience::of(START);
     let watchers = &table.collection();
     let look = || table.first(doc! { "id": "" }, doc! { "id": 1 });
-    patience.insist(look).await?;
+    if let Err(failure) = patience.call(look()).await {
+        // Settings are the more likely reason than an election: whoever starts the program wants to know.
+        if failure.finds_no_server() {
+            return Err(StoreError::from(failure).into());
+        }
+        patience.insist(look).await?;
+    }
     for index in &INDEXES {
         make(watchers, index).await?;
     }

@@ -364,6 +364,13 @@ impl Books {
         books
             .refused
             .extend(list(ours, "refused").filter_map(read_form));
+        // Whoever waits for one that cannot be read would wait for ever.
+        let mut heard = HashSet::new();
+        for owed in &mut books.owed {
+            if heard.insert(owed.to.clone()) {
+                owed.due.get_or_insert(DateTime::from_millis(0));
+            }
+        }
         Ok(books)
     }
 
@@ -384,6 +391,10 @@ impl Books {
             Some(revision) => filter.insert("nw.rev", revision),
             None => filter.insert("nw", doc! { "$exists": false }),
         };
+        // After a fail-over another change may have the number of one that was lost with the old primary.
+        if let Some(last) = self.operations.last() {
+            filter.insert("nw.ops", *last);
+        }
         filter
     }
 

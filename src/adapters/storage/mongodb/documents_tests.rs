@@ -211,6 +211,18 @@ fn documents_that_are_whole_are_among_those_that_are_tried() {
     assert!(read.iter().any(|stored| stored.books.owed.len() > 1));
 }
 
+#[test]
+fn who_waits_behind_a_delivery_that_cannot_be_read_waits_no_longer() {
+    let mut update = Update::default();
+    owing(2, Room::new(HistoryPolicy::default())).note_owed(&mut update);
+    let mut owed = update.set.get_array("nw.owed").expect("a list").clone();
+    owed[0] = Bson::String("torn".to_owned());
+    let document = doc! { "id": "aaaaaaaa", "nw": { "rev": 1_i64, "owed": owed } };
+    let read = Books::read(&document).expect("the rest can be read");
+    let now = Timestamp::from_millis(5_000);
+    assert_eq!(read.due(now).count(), 1);
+}
+
 // Too many notices.
 
 const ANN: &str = "ann@example.org";

@@ -130,7 +130,7 @@ struct Operation<T> {
     tried: Vec<(i64, T)>,
 }
 
-impl<T> Operation<T> {
+impl<T: Clone> Operation<T> {
     fn new() -> Self {
         Self {
             token: random(),
@@ -139,15 +139,15 @@ impl<T> Operation<T> {
     }
 
     /// What was done by the attempt that has happened after all, if one has.
-    fn done(&mut self, books: &Books) -> Result<Option<T>, StoreError> {
+    fn done(&self, books: &Books) -> Result<Option<T>, StoreError> {
         let Some((first, _)) = self.tried.first() else {
             return Ok(None);
         };
         if let Some(revision) = books.revision_before(self.token) {
-            let place = self.tried.iter().position(|(base, _)| *base == revision);
-            let place =
-                place.ok_or_else(|| StoreError::outcome_unknown("another attempt was made"))?;
-            return Ok(Some(self.tried.swap_remove(place).1));
+            let made = self.tried.iter().find(|(base, _)| *base == revision);
+            let made =
+                made.ok_or_else(|| StoreError::outcome_unknown("another attempt was made"))?;
+            return Ok(Some(made.1.clone()));
         }
         let since = books.revision.unwrap_or(0) - first;
         if since > i64::try_from(REMEMBERED).unwrap_or(i64::MAX) {
@@ -251,19 +251,20 @@ impl MongoStore {
     }
 
     /// Makes sure that an operation that was found in a document is there for good: a write of the majority
-    /// that changes nothing comes back when all before it are the majority's.
+    /// that changes nothing comes back when all before it are the majority's. Returns whether it is still there:
+    /// what was found on a server that is no primary any more may be gone.
     async fn confirm(
         &self,
         id: WatcherId,
         token: i64,
         patience: &mut Patience,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let confirm = || {
             let done = doc! { "id": id.as_str(), "nw.ops": token };
             let same = doc! { "$set": { "id": id.as_str() } };
             self.watchers.update(done, same)
         };
-        patience.insist(confirm).await.map(drop)
+        patience.insist(confirm).await
     }
 
     /// Writes `update` if the document is still as it was read. Returns whether it was.
@@ -283,13 +284,13 @@ impl MongoStore {
         &self,
         base: Books,
         numbers: Vec<i64>,
-        lease_end: Timestamp,
+        (now, lease_end): (Timestamp, Timestamp),
     ) -> Result<Vec<Claim>, StoreError> {
         let mut update = Update::default();
         let owed = base
             .clone()
             .claim(&numbers, self.server.id, lease_end, random, &mut update);
-        let claimed = self.try_claim(&base, update, owed.clone(), lease_end).await;
+        let claimed = self.try_claim(&base, update, owed.clone(), now).await;
         if claimed.is_err() {
             self.server.strays.add(&base, &owed);
         }
@@ -301,7 +302,7 @@ impl MongoStore {
         base: &Books,
         update: Update,
         owed: Vec<Owed>,
-        lease_end: Timestamp,
+        now: Timestamp,
     ) -> Result<Vec<Claim>, StoreError> {
         let mut patience = Patience::new();
         let mut operation: Operation<()> = Operation::new();
@@ -318,18 +319,24 @@ impl MongoStore {
             let Some(found) = found.as_ref().map(Books::read).transpose()? else {
                 return Ok(Vec::new());
             };
-            if let Some(()) = operation.done(&found)? {
-                self.confirm(base.id, operation.token, &mut patience)
-                    .await?;
+            let is_done = operation.done(&found)?.is_some();
+            if is_done
+                && self
+                    .confirm(base.id, operation.token, &mut patience)
+                    .await?
+            {
                 break;
             }
-            if found.revision != base.revision {
+            if !is_done && found.revision != base.revision {
                 return Ok(Vec::new());
             }
         }
         let document = self.fetch(&filter, Fields::Claimed, &mut patience).await?;
-        self.claims(base.id, owed, &document.unwrap_or_default(), lease_end)
-            .await
+        let Some(document) = document else {
+            // It was deleted meanwhile, with all that it owed.
+            return Ok(Vec::new());
+        };
+        self.claims(base.id, owed, &document, now).await
     }
 
     async fn claims(
@@ -546,8 +553,10 @@ impl WatcherStore for MongoStore {
             }
             match self.fetch(&id, Fields::Books, &mut patience).await? {
                 Some(found) if Books::read(&found)?.revision_before(token).is_some() => {
-                    self.confirm(watcher.id, token, &mut patience).await?;
-                    return Ok(());
+                    if self.confirm(watcher.id, token, &mut patience).await? {
+                        return Ok(());
+                    }
+                    patience.after_losing().await?;
                 }
                 Some(_) => return Err(InsertError::IdTaken),
                 None if is_taken => {
@@ -591,8 +600,13 @@ impl WatcherStore for MongoStore {
                 books: base,
             } = Stored::read(&document)?;
             if let Some(mut done) = operation.done(&base)? {
-                self.confirm(watcher.id, operation.token, &mut patience)
-                    .await?;
+                if !self
+                    .confirm(watcher.id, operation.token, &mut patience)
+                    .await?
+                {
+                    patience.after_losing().await?;
+                    continue;
+                }
                 if detail == Detail::Full {
                     let mut history = read_history(&document, None, self.policy);
                     let event = done.change.event.as_ref();
@@ -779,7 +793,8 @@ impl WatcherStore for MongoStore {
                 owing[*place].1.push(*number);
             }
             let owing = owing.into_iter().filter(|(_, some)| !some.is_empty());
-            let claiming = owing.map(|(books, some)| self.claim_some(books, some, lease_end));
+            let claiming =
+                owing.map(|(books, some)| self.claim_some(books, some, (now, lease_end)));
             let claimed: Vec<_> = stream::iter(claiming)
                 .buffered(Self::AT_A_TIME)
                 .collect()
@@ -819,9 +834,14 @@ impl WatcherStore for MongoStore {
             };
             let base = Books::read(&document)?;
             if let Some(()) = operation.done(&base)? {
-                self.confirm(claim.watcher, operation.token, &mut patience)
-                    .await?;
-                return Ok(true);
+                if self
+                    .confirm(claim.watcher, operation.token, &mut patience)
+                    .await?
+                {
+                    return Ok(true);
+                }
+                patience.after_losing().await?;
+                continue;
             }
             let Some(place) = base.place(claim.number, claim.token.cast_signed()) else {
                 return Ok(false);

@@ -60,8 +60,23 @@ impl Strays {
 }
 
 impl Server {
-    /// Beats, and looks after the others, for as long as it is polled.
+    /// Beats, and looks after the others, for as long as it is polled. Neither waits for the other.
     pub(super) async fn run(self) {
+        tokio::join!(self.keep_beating(), self.look_after_others());
+    }
+
+    async fn keep_beating(&self) {
+        let mut rounds = interval(PERIOD);
+        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            rounds.tick().await;
+            if let Err(error) = self.beat(&mut Patience::new()).await {
+                tracing::debug!(%error, "the other servers cannot be told that this one lives");
+            }
+        }
+    }
+
+    async fn look_after_others(&self) {
         let mut rounds = interval(PERIOD);
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut seen = HashMap::new();
@@ -75,7 +90,6 @@ impl Server {
     }
 
     async fn round(&self, seen: &mut HashMap<i64, (i64, u32)>) -> Result<(), StoreError> {
-        self.beat(&mut Patience::new()).await?;
         self.release_strays().await?;
         let others = self.others().await?;
         seen.retain(|id, _| others.contains_key(id));
@@ -177,17 +191,23 @@ impl Server {
     /// Lets go of all claims of the server `id`, and forgets it.
     pub(super) async fn bury(&self, id: i64) -> Result<(), StoreError> {
         let mut patience = Patience::new();
+        let mut unreadable = Vec::new();
         loop {
+            let mut filter = doc! { "nw.owed.by": id };
+            if !unreadable.is_empty() {
+                filter.insert("_id", doc! { "$nin": &unreadable });
+            }
             let claimed = || {
-                let filter = doc! { "nw.owed.by": id };
-                self.watchers.first(filter, Fields::Books.document())
+                let fields = Fields::Books.document();
+                self.watchers.first(filter.clone(), fields)
             };
             let Some(document) = patience.insist(claimed).await? else {
                 break;
             };
             // Where that cannot be read, the claims end with their lease.
             let Ok(mut books) = Books::read(&document) else {
-                break;
+                unreadable.extend(document.get("_id").cloned());
+                continue;
             };
             let (base, mut update) = (books.clone(), Update::default());
             books.release(|owed| owed.by == Some(id), random, &mut update);
