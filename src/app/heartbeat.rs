@@ -38,15 +38,22 @@ impl HeartbeatLoop {
         let trouble = Trouble::new("beating the heart");
         while !stop.is_cancelled() {
             let next = self.clock.now().after(self.every);
-            if self.is_well().await {
-                match self.heartbeat.beat().await {
-                    Ok(()) => trouble.is_over(),
-                    Err(error) => trouble.is_on(&*error),
-                }
-            }
+            let turn = async {
+                self.beat(&trouble).await;
+                self.clock.sleep_until(next).await;
+            };
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = self.clock.sleep_until(next) => {}
+                () = turn => {}
+            }
+        }
+    }
+
+    async fn beat(&self, trouble: &Trouble) {
+        if self.is_well().await {
+            match self.heartbeat.beat().await {
+                Ok(()) => trouble.is_over(),
+                Err(error) => trouble.is_on(&*error),
             }
         }
     }

@@ -76,6 +76,14 @@ pub async fn import(
         Ok(())
     })
     .await?;
+    // So that the time of the move counts as an outage.
+    let watched = from.last_watch().await.map_err(ImportError::Reading)?;
+    let there = to.last_watch().await.map_err(ImportError::Writing)?;
+    if let Some(at) = watched
+        && there < watched
+    {
+        to.keep_watch(at).await.map_err(ImportError::Writing)?;
+    }
     Ok(imported)
 }
 

@@ -1,6 +1,6 @@
 //! Knowing for how long nobody watched the deadlines.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::health::Pulse;
@@ -12,8 +12,15 @@ use crate::ports::{StoreError, WatcherStore};
 pub struct Vigil {
     store: Arc<dyn WatcherStore>,
     grace: Duration,
-    /// When this process has watched last, and when it has recorded that.
+    // A std mutex: no await happens under it.
+    seen: Mutex<Seen>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    /// When this process has watched last.
     watched: Option<Timestamp>,
+    /// When it has recorded that last.
     recorded: Option<Timestamp>,
     /// The outage that has yet to be dealt with.
     outage: Option<Outage>,
@@ -29,9 +36,7 @@ impl Vigil {
         Self {
             store,
             grace,
-            watched: None,
-            recorded: None,
-            outage: None,
+            seen: Mutex::default(),
         }
     }
 
@@ -41,18 +46,29 @@ impl Vigil {
     /// # Errors
     ///
     /// [`StoreError`] if the record cannot be read.
-    pub async fn outage(&mut self, now: Timestamp) -> Result<Option<Outage>, StoreError> {
-        let is_gap = |since: &Timestamp| now.since(*since) > Self::LONGEST_GAP;
-        if self.outage.is_none() && self.watched.as_ref().is_none_or(is_gap) {
-            // Another server may have watched meanwhile.
-            let last = self.store.last_watch().await?;
-            self.outage = last.filter(is_gap).map(|since| Outage {
-                since,
-                until: now,
-                grace: self.grace,
-            });
+    pub async fn outage(&self, now: Timestamp) -> Result<Option<Outage>, StoreError> {
+        let seen = *self.seen();
+        if seen.outage.is_some() || seen.watched.is_some_and(|watched| !is_gap(watched, now)) {
+            return Ok(seen.outage);
         }
-        Ok(self.outage)
+        // Another server may have watched meanwhile.
+        let last = self.store.last_watch().await?;
+        let outage = last
+            .filter(|last| is_gap(*last, now))
+            .map(|last| self.since(last, now));
+        self.seen().outage = outage;
+        Ok(outage)
+    }
+
+    /// The outage that a request at `now` is the first to notice, if those get a grace whose deadline fell into it.
+    #[must_use]
+    pub fn unnoticed(&self, now: Timestamp) -> Option<Outage> {
+        if self.grace.is_zero() {
+            return None;
+        }
+        let seen = *self.seen();
+        let watched = seen.watched.filter(|watched| is_gap(*watched, now))?;
+        seen.outage.or_else(|| Some(self.since(watched, now)))
     }
 
     /// Deadlines were watched at `now`, which is recorded from time to time. Returns when to watch again at the
@@ -61,17 +77,36 @@ impl Vigil {
     /// # Errors
     ///
     /// [`StoreError`] if it cannot be recorded.
-    pub async fn keep(&mut self, now: Timestamp) -> Result<Timestamp, StoreError> {
-        let is_due = self.recorded.is_none_or(|recorded| {
-            // Also if the clock has stepped back.
-            now < recorded || now.since(recorded) >= Pulse::PERIOD
+    pub async fn keep(&self, now: Timestamp) -> Result<Timestamp, StoreError> {
+        let recorded = self.seen().recorded.filter(|recorded| {
+            // Not if the clock has stepped back.
+            *recorded <= now && now.since(*recorded) < Pulse::PERIOD
         });
-        if is_due {
+        if recorded.is_none() {
             self.store.keep_watch(now).await?;
-            self.recorded = Some(now);
         }
-        self.watched = Some(now);
-        self.outage = None;
-        Ok(self.recorded.unwrap_or(now).after(Pulse::PERIOD))
+        let recorded = recorded.unwrap_or(now);
+        *self.seen() = Seen {
+            watched: Some(now),
+            recorded: Some(recorded),
+            outage: None,
+        };
+        Ok(recorded.after(Pulse::PERIOD))
     }
+
+    fn since(&self, since: Timestamp, until: Timestamp) -> Outage {
+        Outage {
+            since,
+            until,
+            grace: self.grace,
+        }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_gap(since: Timestamp, now: Timestamp) -> bool {
+    now.since(since) > Vigil::LONGEST_GAP
 }

@@ -31,7 +31,7 @@ pub struct Scheduler {
     /// How often it looks although nobody rings: for a store that others share, who ring elsewhere.
     pub poll: Option<Duration>,
     /// The record of when deadlines were watched.
-    pub vigil: Vigil,
+    pub vigil: Arc<Vigil>,
 }
 
 impl Scheduler {
@@ -42,15 +42,15 @@ impl Scheduler {
 
     /// Looks once, before anybody can ask for anything: after an outage of ours, a request must not find a watcher
     /// late that has a grace. If it fails, [`Scheduler::run`] does it again.
-    pub async fn catch_up(&mut self) {
-        let (pulse, stop) = (self.pulse.start(), CancellationToken::new());
-        if let Err(error) = self.watch_deadlines(&pulse, &stop).await {
+    pub async fn catch_up(&self, stop: &CancellationToken) {
+        let pulse = self.pulse.start();
+        if let Err(error) = self.watch_deadlines(&pulse, stop).await {
             tracing::debug!(%error, "cannot catch up yet");
         }
     }
 
     /// Runs until `stop`; what it has begun it finishes.
-    pub async fn run(mut self, stop: CancellationToken) {
+    pub async fn run(self, stop: CancellationToken) {
         let pulse = self.pulse.start();
         let trouble = Trouble::new("watching deadlines");
         while !stop.is_cancelled() {
@@ -80,7 +80,7 @@ impl Scheduler {
 
     /// Makes late what is overdue, and returns when to look again.
     async fn watch_deadlines(
-        &mut self,
+        &self,
         pulse: &Beating,
         stop: &CancellationToken,
     ) -> Result<Timestamp, StoreError> {
@@ -118,9 +118,12 @@ impl Scheduler {
                 break next;
             }
             let overdue = self.store.overdue(now, Self::BATCH).await?;
-            if overdue.is_empty() && self.store.next_deadline().await? == next {
-                // The store does not do what it promises; asking again at once would not help.
-                break Some(now.after(Self::RETRY));
+            if overdue.is_empty() {
+                if self.store.next_deadline().await? == next {
+                    // The store does not do what it promises; asking again at once would not help.
+                    break Some(now.after(Self::RETRY));
+                }
+                continue;
             }
             let passing = overdue
                 .into_iter()
@@ -130,8 +133,21 @@ impl Scheduler {
                 .collect()
                 .await;
             // One watcher that cannot be handled must not keep the others waiting, so this comes last.
+            let mut handled = 0;
             for result in results {
-                put_off += u64::from(result?);
+                match result {
+                    Ok(is_put_off) => {
+                        handled += 1;
+                        put_off += u64::from(is_put_off);
+                    }
+                    // Somebody has to mend it; that was said.
+                    Err(StoreError::Corrupt(_)) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            if handled == 0 {
+                // Asking again at once would not help.
+                break Some(now.after(Self::RETRY));
             }
         };
         if let Some(outage) = outage {

@@ -1,8 +1,10 @@
 //! Saying once that something does not work, and once that it works again.
 
+use std::collections::HashSet;
 use std::error::Error;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// One thing that can fail many times in a row, and is logged when that begins and when it ends.
 #[derive(Debug)]
@@ -32,6 +34,27 @@ impl Trouble {
     pub fn is_over(&self) {
         if self.on.load(Ordering::Relaxed) && self.on.swap(false, Ordering::Relaxed) {
             tracing::info!("{} works again", self.what);
+        }
+    }
+}
+
+/// Things that stay wrong until somebody mends them, each of which is logged once.
+#[derive(Debug, Default)]
+pub struct Complaints(Mutex<HashSet<String>>);
+
+impl Complaints {
+    /// How many are remembered; beyond that all are logged anew.
+    const MOST: usize = 1_000;
+
+    /// Logs `error`, with all causes, unless it has been logged.
+    pub fn add(&self, error: &(dyn Error + 'static)) {
+        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.len() >= Self::MOST {
+            said.clear();
+        }
+        let error = chain(error);
+        if said.insert(error.clone()) {
+            tracing::error!(error, "something in the store has to be mended");
         }
     }
 }

@@ -8,7 +8,8 @@ use rand::RngExt;
 use tokio::sync::Notify;
 
 use super::metrics::Metrics;
-use super::trouble::Trouble;
+use super::outage::Vigil;
+use super::trouble::{Complaints, Trouble};
 use crate::domain::{
     Action, Comment, Draft, Filter, Outage, Refusal, Slug, Timestamp, Update, Watcher, WatcherId,
 };
@@ -27,6 +28,8 @@ pub struct NightsWatch {
     metrics: Arc<Metrics>,
     reading: Trouble,
     writing: Trouble,
+    damaged: Complaints,
+    vigil: Arc<Vigil>,
 }
 
 /// How the use cases call the loops.
@@ -102,6 +105,7 @@ impl NightsWatch {
         clock: Arc<dyn Clock>,
         bells: Arc<Bells>,
         metrics: Arc<Metrics>,
+        vigil: Arc<Vigil>,
     ) -> Self {
         Self {
             store,
@@ -110,6 +114,8 @@ impl NightsWatch {
             metrics,
             reading: Trouble::new("reading for requests"),
             writing: Trouble::new("writing for requests"),
+            damaged: Complaints::default(),
+            vigil,
         }
     }
 
@@ -306,6 +312,9 @@ impl NightsWatch {
         action: &Action,
         detail: Detail,
     ) -> Result<Transacted, UseCaseError> {
+        if !matches!(action, Action::PassDeadline | Action::PassOutage(_)) {
+            self.pass_outage(key).await;
+        }
         let now = self.clock.now();
         let done = match self.store.transact(key, action, now, detail).await {
             Ok(done) => done,
@@ -315,6 +324,19 @@ impl NightsWatch {
         self.writing.is_over();
         self.announce(action, &done, now);
         Ok(done)
+    }
+
+    /// If a request is quicker than the scheduler after an outage, it must not find late what has a grace.
+    async fn pass_outage(&self, key: &Key) {
+        let now = self.clock.now();
+        if let Some(outage) = self.vigil.unnoticed(now) {
+            let action = Action::PassOutage(outage);
+            let passed = self.store.transact(key, &action, now, Detail::Summary);
+            // If that fails, what was asked for will most likely fail too.
+            if let Ok(done) = passed.await {
+                self.announce(&action, &done, now);
+            }
+        }
     }
 
     /// Tells the loops, the log and the metrics what a change means for them.
@@ -350,7 +372,10 @@ impl NightsWatch {
 
     fn failed(&self, trouble: &Trouble, error: StoreError) -> UseCaseError {
         self.metrics.store_errors.inc();
-        trouble.is_on(&error);
+        match error {
+            StoreError::Corrupt(_) => self.damaged.add(&error),
+            _ => trouble.is_on(&error),
+        }
         if let StoreError::OutcomeUnknown(_) = error {
             // If the change was made after all, nobody else announces it.
             self.bells.scheduler.notify_one();

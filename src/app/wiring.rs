@@ -89,15 +89,17 @@ pub async fn run(config: Config) -> Result<(), StartError> {
         Arc::clone(&clock),
         config.monitor.max_notice_age,
     ));
+    let grace = config.monitor.outage_grace;
+    let vigil = Arc::new(Vigil::new(Arc::clone(&store), grace));
     let watch = Arc::new(NightsWatch::new(
         Arc::clone(&store),
         Arc::clone(&clock),
         Arc::clone(&bells),
         Arc::clone(&metrics),
+        Arc::clone(&vigil),
     ));
-    let grace = config.monitor.outage_grace;
-    let mut scheduler = Scheduler {
-        vigil: Vigil::new(Arc::clone(&store), grace),
+    let scheduler = Scheduler {
+        vigil,
         watch: Arc::clone(&watch),
         store: Arc::clone(&store),
         clock: Arc::clone(&clock),
@@ -133,7 +135,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     .into_endpoint();
 
     if !grace.is_zero() {
-        scheduler.catch_up().await;
+        scheduler.catch_up(&stop).await;
     }
     // The loops stop after the requests, since those give them work.
     let stop_loops = CancellationToken::new();

@@ -591,8 +591,7 @@ async fn after_an_outage(grace: Duration) -> (House, Arc<MemoryStore>, String) {
     let id = create_backup(&before, &["ops@example.org"]).await;
     eventually(async || store.last_watch().await.expect("it answers") == Some(BEGIN)).await;
     scheduler.stop().await;
-    let mut after = House::over(store.clone()).await;
-    after.grace = grace;
+    let after = House::with_grace(store.clone(), grace).await;
     after.advance_millis(24 * HOUR);
     (after, store, id)
 }
@@ -643,6 +642,32 @@ async fn who_could_not_report_in_an_outage_has_a_grace() {
 }
 
 #[tokio::test]
+async fn a_request_that_is_quicker_than_the_scheduler_finds_the_grace_too() {
+    let fails = Arc::new(AtomicBool::new(false));
+    let on = Arc::clone(&fails);
+    // The deadlines cannot be watched, but requests are served.
+    let store = HookedStore::failing(move |call| {
+        let is_away = call == Call::Loops && on.load(Ordering::Relaxed);
+        is_away.then(|| StoreError::unavailable("the disk is away"))
+    });
+    let house = House::with_grace(store.clone(), Duration::from_mins(10)).await;
+    let _scheduler = house.start_scheduler();
+    let id = create_backup(&house, &["ops@example.org"]).await;
+    eventually(async || store.last_watch().await.is_ok_and(|last| last.is_some())).await;
+    // So that this process, too, knows that it has watched.
+    eventually(async || house.get("/readyz").await.text.contains("delivery")).await;
+    fails.store(true, Ordering::Relaxed);
+    house.advance_millis(2 * HOUR);
+    let reply = house.get(&format!("/{id}")).await;
+    assert!(
+        reply.text.contains("\"recovered\": false"),
+        "{}",
+        reply.text
+    );
+    check_metric(&house, "nights_watch_late_delay_seconds_count 0").await;
+}
+
+#[tokio::test]
 async fn without_a_grace_an_outage_is_only_told() {
     let (house, ..) = after_an_outage(Duration::ZERO).await;
     let _scheduler = house.start_scheduler();
@@ -664,8 +689,8 @@ async fn what_was_put_off_is_not_put_off_again_while_the_outage_is_dealt_with() 
         let is_end = call == Call::KeepWatch && on.load(Ordering::Relaxed);
         is_end.then(|| StoreError::unavailable("the disk is away"))
     });
-    let mut house = House::over(store.clone()).await;
-    house.grace = Duration::from_mins(10);
+    let grace = Duration::from_mins(10);
+    let house = House::with_grace(store.clone(), grace).await;
     let _scheduler = house.start_scheduler();
     let (_delivery, mut inbox) = house.start_delivery();
     create_backup(&house, &["ops@example.org"]).await;
@@ -673,9 +698,9 @@ async fn what_was_put_off_is_not_put_off_again_while_the_outage_is_dealt_with() 
     fails.store(true, Ordering::Relaxed);
     let until = BEGIN.after(Duration::from_hours(2));
     house.clock.advance(Duration::from_hours(2));
-    let put_off = until.after(house.grace).to_string();
+    let put_off = until.after(grace).to_string();
     eventually(async || house.everything().await.contains(&put_off)).await;
-    house.clock.advance(house.grace);
+    house.clock.advance(grace);
     let mail = async { inbox.next().await };
     let turns = async {
         loop {
@@ -687,6 +712,22 @@ async fn what_was_put_off_is_not_put_off_again_while_the_outage_is_dealt_with() 
         mail = mail => assert_eq!(mail, LATE),
         () = turns => {}
     }
+}
+
+#[tokio::test]
+async fn a_watcher_that_has_to_be_mended_does_not_stop_the_watch_over_the_others() {
+    let store = HookedStore::failing(|call| {
+        let is_torn = call == Call::Transact;
+        is_torn.then(|| StoreError::Corrupt("the periodicity of Backup".to_owned()))
+    });
+    let house = House::over(store.clone()).await;
+    let _scheduler = house.start_scheduler();
+    let (_delivery, _inbox) = house.start_delivery();
+    create_backup(&house, &["ops@example.org"]).await;
+    house.advance_millis(HOUR + 1);
+    let now = Some(house.clock.now());
+    eventually(async || store.last_watch().await.expect("it answers") == now).await;
+    eventually(async || house.get("/readyz").await.status == 200).await;
 }
 
 #[tokio::test]

@@ -337,7 +337,9 @@ async fn an_older_schema_is_brought_forward_with_all_that_is_in_it() {
          INSERT INTO deliveries VALUES (1, 1, 'a@x.example', \
          '{\"id\":\"6ba7b810-9dad-51d1-80b4-00c04fd430c8\",\"at\":1426730984886,\"name\":\"Job\",\
          \"description\":\"\",\"periodicity\":60000,\"deadline\":1426730984885,\
-         \"last_event\":1426730924885,\"resumed\":null}', 0, 0, 0, 1426730984886, NULL)",
+         \"last_event\":1426730924885,\"resumed\":null}', 0, 0, 0, 1426730984886, NULL); \
+         INSERT INTO deliveries VALUES (2, 1, 'b@x.example', 'torn {', 0, 0, 0, NULL, 'unreadable'); \
+         INSERT INTO deliveries VALUES (3, 1, 'c@x.example', '{\"at\":\"?\"}', 0, 0, 0, NULL, 'too')",
     );
     let store = place.open();
     assert_eq!(store.last_watch().await.expect("it answers"), None);

@@ -53,8 +53,7 @@ pub(crate) struct House {
     watch: Arc<NightsWatch>,
     /// How often the loops look although nobody rings.
     pub(crate) poll: Option<Duration>,
-    /// How long watchers have after an outage.
-    pub(crate) grace: Duration,
+    vigil: Arc<Vigil>,
 }
 
 /// A loop of a house that runs until it is stopped.
@@ -79,26 +78,33 @@ impl House {
 
     /// A service that demands no key, over `store`.
     pub(crate) async fn over(store: Arc<dyn WatcherStore>) -> Self {
-        Self::build(store, None).await
+        Self::build(store, None, Duration::ZERO).await
+    }
+
+    /// The same, where there is a grace after an outage.
+    pub(crate) async fn with_grace(store: Arc<dyn WatcherStore>, grace: Duration) -> Self {
+        Self::build(store, None, grace).await
     }
 
     /// A service that demands `key`.
     pub(crate) async fn locked_by(key: &str) -> Self {
         let store = MemoryStore::new(HistoryPolicy::default());
-        Self::build(Arc::new(store), Some(key)).await
+        Self::build(Arc::new(store), Some(key), Duration::ZERO).await
     }
 
-    async fn build(store: Arc<dyn WatcherStore>, key: Option<&str>) -> Self {
+    async fn build(store: Arc<dyn WatcherStore>, key: Option<&str>, grace: Duration) -> Self {
         let clock = Arc::new(ManualClock::at(BEGIN));
         let bells = Arc::new(Bells::default());
         let metrics = Arc::new(Metrics::default());
         let oldest = Some(Duration::from_hours(1));
         let health = Arc::new(Health::new(Arc::clone(&store), clock.clone(), oldest));
+        let vigil = Arc::new(Vigil::new(Arc::clone(&store), grace));
         let watch = Arc::new(NightsWatch::new(
             Arc::clone(&store),
             clock.clone(),
             Arc::clone(&bells),
             Arc::clone(&metrics),
+            Arc::clone(&vigil),
         ));
         let site = Site {
             watch: Arc::clone(&watch),
@@ -130,14 +136,14 @@ impl House {
             health,
             watch,
             poll: None,
-            grace: Duration::ZERO,
+            vigil,
         }
     }
 
     /// Starts the loop that sees deadlines pass.
     pub(crate) fn start_scheduler(&self) -> Running {
         let scheduler = Scheduler {
-            vigil: Vigil::new(Arc::clone(&self.store), self.grace),
+            vigil: Arc::clone(&self.vigil),
             watch: Arc::clone(&self.watch),
             store: Arc::clone(&self.store),
             clock: self.clock.clone(),

@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use poem::Request;
-use poem::http::HeaderMap;
+use poem::http::{HeaderMap, HeaderValue};
 
 use super::errors::Rejection;
 use crate::app::config::Networks;
@@ -155,9 +155,13 @@ impl Guesses {
             }
             return Some(Client::at(peer));
         }
-        let named: Vec<&str> = named.filter_map(|value| value.to_str().ok()).collect();
-        let way = named.iter().rev().flat_map(|value| value.rsplit(','));
-        way.map_while(|hop| address(hop.trim()))
+        // As bytes: what the client has put before what the proxy adds may be no text.
+        let named: Vec<&[u8]> = named.map(HeaderValue::as_bytes).collect();
+        let way = named
+            .iter()
+            .rev()
+            .flat_map(|value| value.rsplit(|byte| *byte == b','));
+        way.map_while(|hop| address(str::from_utf8(hop).ok()?.trim()))
             .find(|hop| !self.proxies.contain(*hop))
             .map(Client::at)
     }

@@ -111,6 +111,7 @@ struct Server {
     store: Arc<dyn WatcherStore>,
     bells: Arc<Bells>,
     metrics: Arc<Metrics>,
+    vigil: Arc<Vigil>,
     stop: CancellationToken,
     loops: Vec<JoinHandle<()>>,
 }
@@ -125,7 +126,15 @@ enum Request {
 
 impl Server {
     fn start(world: Arc<World>, name: char, store: Arc<dyn WatcherStore>, shared: bool) -> Self {
+        let port = Port {
+            world: Arc::clone(&world),
+            server: name,
+            caller: Caller::Scheduler,
+            store: Arc::clone(&store),
+        };
+        let vigil = Arc::new(Vigil::new(Arc::new(port), world.grace));
         let mut server = Self {
+            vigil,
             runtime: Builder::new_current_thread()
                 .enable_time()
                 .build()
@@ -140,7 +149,7 @@ impl Server {
         };
         let poll = shared.then_some(PATIENCE);
         let scheduler = Scheduler {
-            vigil: Vigil::new(server.port(Caller::Scheduler), server.world.grace),
+            vigil: Arc::clone(&server.vigil),
             watch: Arc::new(server.watch(Caller::Scheduler)),
             store: server.port(Caller::Scheduler),
             clock: server.world.clock.clone(),
@@ -177,7 +186,8 @@ impl Server {
     /// The use cases as `caller` has them.
     fn watch(&self, caller: Caller) -> NightsWatch {
         let (bells, metrics) = (Arc::clone(&self.bells), Arc::clone(&self.metrics));
-        NightsWatch::new(self.port(caller), self.world.clock.clone(), bells, metrics)
+        let (clock, vigil) = (self.world.clock.clone(), Arc::clone(&self.vigil));
+        NightsWatch::new(self.port(caller), clock, bells, metrics, vigil)
     }
 
     /// Lets everything in it run until it waits for a gate, the clock or a bell.
