@@ -25,7 +25,7 @@ use crate::domain::{
     Description, Event, HistoryPolicy, Name, Notice, NoticeId, NoticeKind, Periodicity, Recipient,
     Slug, State, Timestamp, Watcher, WatcherId,
 };
-use crate::ports::{Record, StoreError};
+use crate::ports::{Detail, Record, StoreError};
 
 /// The highest revision or number: nobody counts that far, and counting on from there does not overflow.
 const HIGHEST: i64 = i64::MAX / 2;
@@ -134,6 +134,42 @@ struct ResumedForm {
     #[serde(skip_serializing_if = "Option::is_none")]
     late: Option<String>,
     next_deadline: DateTime,
+}
+
+/// What is read of a document.
+#[derive(Clone, Copy)]
+pub(super) enum Fields {
+    /// What a transition needs, with as much of the history as is wanted.
+    Transition(Detail),
+    /// The watcher, with as much of the history.
+    Watcher(Detail),
+    /// The deliveries.
+    Books,
+    /// A claim's events and notices.
+    Claimed,
+}
+
+impl Fields {
+    pub(super) fn document(self) -> Document {
+        let (mut fields, detail) = match self {
+            Self::Transition(detail) => (doc! { "nw.notices": 0 }, detail),
+            Self::Watcher(detail) => {
+                let books = doc! { "nw.notices": 0, "nw.owed": 0, "nw.refused": 0, "nw.ops": 0 };
+                (books, detail)
+            }
+            Self::Books => {
+                return doc! {
+                    "id": 1, "nw.rev": 1, "nw.ops": 1, "nw.numbered": 1, "nw.owed": 1, "nw.refused": 1,
+                };
+            }
+            Self::Claimed => return doc! { "id": 1, "history": 1, "nw.notices": 1 },
+        };
+        // The newest event is part of the watcher.
+        if detail == Detail::Summary {
+            fields.insert("history", doc! { "$slice": 1 });
+        }
+        fields
+    }
 }
 
 pub(super) fn date(at: Timestamp) -> DateTime {

@@ -4,6 +4,7 @@
 //! - `documents`: between documents and the domain.
 //! - `table`: the commands that are sent.
 //! - `calls`: how long calls take, and which are made again.
+//! - `operations`: changes that are made once, one after another.
 //! - `servers`: the servers that share a database.
 //!
 //! A watcher is one document of the collection `watchers`. A change reads it and replaces what changes under
@@ -14,11 +15,11 @@
 mod calls;
 mod connect;
 mod documents;
+mod operations;
 mod servers;
 mod table;
 
 use std::fmt;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -27,8 +28,6 @@ use futures_util::{StreamExt, stream};
 use mongodb::Client;
 use mongodb::bson::{Document, doc};
 pub use mongodb::options::ClientOptions;
-use rand::RngExt;
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::AbortHandle;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -36,9 +35,10 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use self::calls::{Failure, Patience, TOTAL};
 pub use self::connect::{MongoSettings, OpenError};
 use self::documents::{
-    Books, Owed, REMEMBERED, Room, Stored, Update, date, new_document, oldest_owed, read_history,
+    Books, Fields, Owed, Room, Stored, Update, date, new_document, oldest_owed, read_history,
     read_id, read_notice, read_watcher, timestamp,
 };
+use self::operations::{Operation, Turns, random};
 use self::servers::{Server, Strays};
 use self::table::{Question, Table};
 use crate::domain::{
@@ -58,117 +58,6 @@ pub struct MongoStore {
     begun: TaskTracker,
     is_closed: AtomicBool,
     beating: AbortHandle,
-}
-
-/// What is read of a document.
-#[derive(Clone, Copy)]
-enum Fields {
-    /// What a transition needs, with as much of the history as is wanted.
-    Transition(Detail),
-    /// The watcher, with as much of the history.
-    Watcher(Detail),
-    /// The deliveries.
-    Books,
-    /// A claim's events and notices.
-    Claimed,
-}
-
-impl Fields {
-    fn document(self) -> Document {
-        let (mut fields, detail) = match self {
-            Self::Transition(detail) => (doc! { "nw.notices": 0 }, detail),
-            Self::Watcher(detail) => {
-                let books = doc! { "nw.notices": 0, "nw.owed": 0, "nw.refused": 0, "nw.ops": 0 };
-                (books, detail)
-            }
-            Self::Books => {
-                return doc! {
-                    "id": 1, "nw.rev": 1, "nw.ops": 1, "nw.numbered": 1, "nw.owed": 1, "nw.refused": 1,
-                };
-            }
-            Self::Claimed => return doc! { "id": 1, "history": 1, "nw.notices": 1 },
-        };
-        // The newest event is part of the watcher.
-        if detail == Detail::Summary {
-            fields.insert("history", doc! { "$slice": 1 });
-        }
-        fields
-    }
-}
-
-fn random() -> i64 {
-    rand::rng().random()
-}
-
-/// Callers of one watcher take turns, in the order of their coming, so that only other servers can be quicker.
-struct Turns([Semaphore; Self::LANES]);
-
-impl Turns {
-    const LANES: usize = 256;
-
-    fn new() -> Self {
-        Self(std::array::from_fn(|_| Semaphore::new(1)))
-    }
-
-    async fn take(
-        &self,
-        key: &str,
-        patience: &Patience,
-    ) -> Result<SemaphorePermit<'_>, StoreError> {
-        let mut hasher = DefaultHasher::new();
-        key.hash(&mut hasher);
-        let lane = usize::try_from(hasher.finish() % Self::LANES as u64).unwrap_or(0);
-        let turn = patience.wait(self.0[lane].acquire()).await?;
-        turn.map_err(StoreError::unavailable)
-    }
-}
-
-/// A change that is made once, however often it is tried.
-struct Operation<T> {
-    token: i64,
-    /// What each attempt whose answer was lost would have done, by the revision that it would have followed.
-    tried: Vec<(i64, T)>,
-}
-
-impl<T: Clone> Operation<T> {
-    fn new() -> Self {
-        Self {
-            token: random(),
-            tried: Vec::new(),
-        }
-    }
-
-    /// What was done by the attempt that has happened after all, if one has.
-    fn done(&self, books: &Books) -> Result<Option<T>, StoreError> {
-        let Some((first, _)) = self.tried.first() else {
-            return Ok(None);
-        };
-        if let Some(revision) = books.revision_before(self.token) {
-            let made = self.tried.iter().find(|(base, _)| *base == revision);
-            let made =
-                made.ok_or_else(|| StoreError::outcome_unknown("another attempt was made"))?;
-            return Ok(Some(made.1.clone()));
-        }
-        let since = books.revision.unwrap_or(0) - first;
-        if since > i64::try_from(REMEMBERED).unwrap_or(i64::MAX) {
-            return Err(StoreError::outcome_unknown("too much has happened since"));
-        }
-        Ok(None)
-    }
-
-    /// After a failure. Returns when it is time to look.
-    async fn failed(
-        &mut self,
-        failure: Failure,
-        base: &Books,
-        what: T,
-        patience: &mut Patience,
-    ) -> Result<(), StoreError> {
-        if patience.after_sending(failure).await? {
-            self.tried.push((base.revision.unwrap_or(0), what));
-        }
-        Ok(())
-    }
 }
 
 impl MongoStore {

@@ -12,9 +12,9 @@ use mongodb::bson::doc;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::calls::Patience;
-use super::documents::{Books, Owed, Update, date, timestamp};
+use super::documents::{Books, Fields, Owed, Update, date, timestamp};
+use super::operations::random;
 use super::table::{Question, Table};
-use super::{Fields, random};
 use crate::domain::{Timestamp, WatcherId};
 use crate::ports::StoreError;
 
