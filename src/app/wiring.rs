@@ -42,6 +42,9 @@ pub enum StartError {
     /// There is nothing to copy.
     #[error("cannot read {}", .0.display())]
     NoFile(PathBuf, #[source] io::Error),
+    /// A store is to be copied into itself.
+    #[error("{} is the store that is configured: there is nothing to import", .0.display())]
+    ImportSelf(PathBuf),
     /// The database that is to be copied cannot be used.
     #[error("nothing can be imported")]
     ImportFrom(#[source] OpenError),
@@ -184,7 +187,13 @@ pub async fn import(
     file: &Path,
     without_notices: bool,
 ) -> Result<Imported, StartError> {
-    std::fs::metadata(file).map_err(|cause| StartError::NoFile(file.to_owned(), cause))?;
+    let source = std::fs::canonicalize(file);
+    let source = source.map_err(|cause| StartError::NoFile(file.to_owned(), cause))?;
+    if let Storage::Sqlite { path } = &config.storage
+        && std::fs::canonicalize(path).is_ok_and(|path| path == source)
+    {
+        return Err(StartError::ImportSelf(file.to_owned()));
+    }
     let from = SqliteStore::open(file, config.history.policy).map_err(StartError::ImportFrom)?;
     let (to, _) = open_store(config).await?;
     let done = import::import(&from, &*to, without_notices).await;

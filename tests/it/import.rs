@@ -113,13 +113,20 @@ async fn what_is_owed_is_not_lost_by_accident() {
 #[tokio::test]
 async fn a_file_that_is_no_database_is_one_line() {
     let folder = tempfile::tempdir().expect("a folder");
-    std::fs::write(folder.path().join("text"), "not a database\n".repeat(99)).expect("a file");
+    for file in ["text", "nights-watch.db"] {
+        let text = "not a database\n".repeat(99);
+        std::fs::write(folder.path().join(file), text).expect("a file");
+    }
     for (file, line) in [
         (
             "absent.db",
             "nights-watch: cannot read absent.db: No such file",
         ),
         ("text", "nights-watch: nothing can be imported: "),
+        (
+            "./nights-watch.db",
+            "nights-watch: ./nights-watch.db is the store that is configured",
+        ),
     ] {
         let output = run(folder.path(), &["import", file]).await;
         assert!(!output.status.success());

@@ -222,7 +222,7 @@ pub(super) async fn dropped_reads_leave_the_store_usable(store: Store) {
     let watcher = insert(&store, draft("Job")).await;
     let key = Key::Id(watcher.id);
     let filter = Filter::default();
-    for number in 0..200 {
+    for number in 0..60 {
         let polls = 1 + number % 3;
         drop_after(polls, store.find(&key)).await;
         drop_after(polls, store.list(&filter, None, 10, Detail::Full)).await;
