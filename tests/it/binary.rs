@@ -1,29 +1,16 @@
 //! The program as its users have it: a process, its settings, its answers, its mails and its end.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use rand::RngExt;
-use reqwest::{RequestBuilder, StatusCode};
+use reqwest::StatusCode;
 use serde_json::Value;
-use tempfile::TempDir;
-use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use crate::program::{PATIENCE, Program, command, read_log, run};
-use crate::smtp_server::{Mail, SmtpServer};
-
-fn directory() -> TempDir {
-    tempfile::tempdir().expect("a temporary directory")
-}
-
-fn mail_settings(port: u16) -> String {
-    format!(
-        "[email]\nsender = Night's Watch <watch@example.org>\nhost = 127.0.0.1\nport = {port}\n"
-    )
-}
+use crate::program::{PATIENCE, Program, command, directory, mail_settings, read_log, run};
+use crate::smtp_server::SmtpServer;
 
 fn has_recovered(answer: &Value) -> bool {
     answer["recovered"] == true
@@ -215,154 +202,6 @@ async fn deadlines_that_passed_while_it_was_down_are_reported_at_start() {
     assert_eq!(
         program.done("get", &[("name", "Down")]).await["watcher"]["late"],
         true
-    );
-}
-
-/// Kills the service many times while triggers and notices are under way. What it has acknowledged must be
-/// there at the end, and everybody must have been told.
-#[tokio::test(flavor = "multi_thread")]
-async fn kill_9_loses_no_acknowledged_trigger_and_no_notice() {
-    const ROUNDS: usize = 12;
-    let (directory, server) = (directory(), SmtpServer::start().await);
-    let settings = format!("{}[history]\nlimit = 10000\n", mail_settings(server.port()));
-
-    let program = Program::start(directory.path(), &settings).await;
-    let mut steady = Vec::new();
-    let mut flapping = Vec::new();
-    for n in 0..4 {
-        steady.push(
-            program
-                .create(&format!("Steady {n}"), "3600", &["ops@example.org"])
-                .await,
-        );
-        let flapper = program
-            .create(&format!("Flapping {n}"), "0.05", &["ops@example.org"])
-            .await;
-        flapping.push(flapper);
-    }
-    program.kill().await;
-
-    let acknowledged: Arc<Mutex<Vec<(usize, String)>>> = Arc::default();
-    let recovered = Arc::new(AtomicUsize::new(0));
-    for round in 0..ROUNDS {
-        let program = Program::start(directory.path(), &settings).await;
-        let mut clients = Vec::new();
-        for worker in 0..8 {
-            let trigger = program.client.get(program.at(&steady[worker % 4]));
-            let acknowledged = Arc::clone(&acknowledged);
-            clients.push(tokio::spawn(async move {
-                for n in 0.. {
-                    let comment = format!("{round}-{worker}-{n}");
-                    let request = trigger.try_clone().expect("a request without a body");
-                    match request.query(&[("comment", &comment)]).send().await {
-                        Ok(answer) if answer.status() == StatusCode::OK => {
-                            acknowledged.lock().await.push((worker % 4, comment));
-                        }
-                        _ => return,
-                    }
-                }
-            }));
-        }
-        for id in &flapping {
-            let trigger = program.client.get(program.at(id));
-            clients.push(tokio::spawn(flap(trigger, Arc::clone(&recovered))));
-        }
-        let pause = rand::rng().random_range(50..500);
-        tokio::time::sleep(Duration::from_millis(pause)).await;
-        program.kill().await;
-        for client in clients {
-            timeout(PATIENCE, client)
-                .await
-                .expect("the client should notice")
-                .expect("no panic");
-        }
-    }
-
-    let program = Program::start(directory.path(), &settings).await;
-    for id in &flapping {
-        program.done("pause", &[("id", id)]).await;
-    }
-    let acknowledged = acknowledged.lock().await;
-    assert!(
-        acknowledged.len() > ROUNDS * 8,
-        "too few triggers to tell: {}",
-        acknowledged.len()
-    );
-    for (n, id) in steady.iter().enumerate() {
-        let answer = program.done("get", &[("id", id)]).await;
-        let mut kept: HashMap<String, usize> = HashMap::new();
-        for event in answer["watcher"]["history"].as_array().unwrap() {
-            *kept
-                .entry(event[1].as_str().unwrap().to_owned())
-                .or_default() += 1;
-        }
-        for (_, comment) in acknowledged.iter().filter(|(watcher, _)| *watcher == n) {
-            let count = kept
-                .get(&format!("Triggered ({comment})"))
-                .copied()
-                .unwrap_or(0);
-            assert_eq!(
-                count, 1,
-                "trigger {comment} was acknowledged and is there {count} times"
-            );
-        }
-    }
-
-    program
-        .until_metric("nights_watch_deliveries_owed", 0.0)
-        .await;
-    let mut mails = Vec::new();
-    while let Some(mail) = server.try_mail() {
-        mails.push(mail);
-    }
-    check_mails(&mails, recovered.load(Ordering::Relaxed));
-}
-
-/// Triggers a watcher again and again, each time after it has become late, until the service is gone.
-async fn flap(trigger: RequestBuilder, recovered: Arc<AtomicUsize>) {
-    loop {
-        let request = trigger.try_clone().expect("a request without a body");
-        let Ok(answer) = request.send().await else {
-            return;
-        };
-        let Ok(answer) = answer.json().await else {
-            return;
-        };
-        if has_recovered(&answer) {
-            recovered.fetch_add(1, Ordering::Relaxed);
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-}
-
-/// Each lateness was told before its end, and no end that a trigger was told of is missing.
-#[track_caller]
-fn check_mails(mails: &[Mail], recovered: usize) {
-    let mut late = HashSet::new();
-    let mut resumed = HashSet::new();
-    for mail in mails {
-        let id = mail.header("Message-ID").unwrap();
-        if mail.header("Subject").unwrap().starts_with("[LATE]") {
-            late.insert(id);
-        } else {
-            let reference = mail.header("References").unwrap();
-            assert!(
-                late.contains(&reference),
-                "a resumption was told before its lateness"
-            );
-            resumed.insert(id);
-        }
-    }
-    assert!(recovered > 0, "nothing was ever late");
-    assert!(
-        resumed.len() >= recovered,
-        "{} of {recovered} resumptions were told",
-        resumed.len()
-    );
-    let repeats = mails.len() - late.len() - resumed.len();
-    println!(
-        "{recovered} recoveries acknowledged, {} mails, {repeats} of them repeats",
-        mails.len()
     );
 }
 

@@ -15,6 +15,7 @@ mod simulation;
 mod support;
 
 mod binary;
+mod endurance;
 mod program;
 mod schemathesis;
 

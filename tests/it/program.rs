@@ -7,6 +7,7 @@ use std::time::Duration;
 use reqwest::{Client, StatusCode};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
@@ -23,9 +24,28 @@ pub(crate) struct Program {
     pub(crate) client: Client,
 }
 
+/// A directory that is gone with the test.
+pub(crate) fn directory() -> TempDir {
+    tempfile::tempdir().expect("a temporary directory")
+}
+
+/// Settings that send mails to the server at `port` of this machine.
+pub(crate) fn mail_settings(port: u16) -> String {
+    format!(
+        "[email]\nsender = Night's Watch <watch@example.org>\nhost = 127.0.0.1\nport = {port}\n"
+    )
+}
+
 /// A command that runs the binary in `directory`, with no setting but those in the files there.
 pub(crate) fn command(directory: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_nights-watch"));
+    command_under(&[], directory)
+}
+
+/// The same by way of `wrapper`, a command that becomes the one that is appended to it.
+pub(crate) fn command_under(wrapper: &[&str], directory: &Path) -> Command {
+    let mut words = wrapper.iter().chain(&[env!("CARGO_BIN_EXE_nights-watch")]);
+    let mut command = Command::new(words.next().expect("the binary at least"));
+    command.args(words);
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("NIGHTS_WATCH_")) {
         command.env_remove(name);
     }
@@ -54,15 +74,21 @@ impl Program {
 
     /// The same in an environment that has these variables.
     pub(crate) async fn start_in(directory: &Path, ini: &str, variables: &[(&str, &str)]) -> Self {
+        let mut command = command(directory);
+        command.envs(variables.iter().copied());
+        Self::start_by(directory, ini, command).await
+    }
+
+    /// The same by a command that becomes the service.
+    pub(crate) async fn start_by(directory: &Path, ini: &str, mut command: Command) -> Self {
         std::fs::write(directory.join("nights-watch.ini"), ini).expect("a writable directory");
         let log = std::fs::File::options()
             .create(true)
             .append(true)
             .open(log_path(directory))
             .expect("a writable directory");
-        let mut child = command(directory)
+        let mut child = command
             .args(["--host", "127.0.0.1", "--port", "0"])
-            .envs(variables.iter().copied())
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()
@@ -177,11 +203,14 @@ impl Program {
 
     /// Asks it to end.
     pub(crate) fn terminate(&self) {
-        let pid = self
-            .child
-            .id()
-            .and_then(|id| Pid::from_raw(id.try_into().ok()?));
-        kill_process(pid.expect("it runs"), Signal::TERM).expect("it can be asked to end");
+        kill_process(self.pid(), Signal::TERM).expect("it can be asked to end");
+    }
+
+    /// The process that serves.
+    pub(crate) fn pid(&self) -> Pid {
+        let id = self.child.id();
+        let pid = id.and_then(|id| Pid::from_raw(id.try_into().ok()?));
+        pid.expect("it runs")
     }
 
     /// Waits until it has ended.
