@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
@@ -327,6 +328,9 @@ fn stop_on_signals() -> io::Result<CancellationToken> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hang_up = signal(SignalKind::hangup())?;
+    // A file that may not grow is a write that fails, as on a full disk. Nobody needs to hear the signal, but
+    // unheard it would end the program.
+    drop(signal(SignalKind::from_raw(Signal::XFSZ.as_raw()))?);
     let stop = CancellationToken::new();
     let stopping = stop.clone();
     tokio::spawn(async move {

@@ -17,6 +17,9 @@ mod support;
 mod binary;
 mod endurance;
 mod program;
+// Limits a process that runs, and looks at it in /proc.
+#[cfg(target_os = "linux")]
+mod scarcity;
 mod schemathesis;
 
 mod mongodb_server;
