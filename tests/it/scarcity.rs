@@ -1,14 +1,16 @@
-//! The program on a machine that is short of room on its disk.
+//! The program on a machine that is short of room on its disk, of descriptors, or of clients that mean well.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use nights_watch::adapters::clock::SystemClock;
 use nights_watch::ports::Clock;
-use reqwest::StatusCode;
-use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
+use reqwest::{Client, StatusCode};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 
@@ -322,4 +324,203 @@ async fn a_disk_that_takes_nothing_at_the_start_is_one_line_and_no_start() {
     ] {
         check_no_start(directory().path(), &format!("{copy} {spoil}"), complaint).await;
     }
+}
+
+/// What a process has of the machine.
+#[derive(Clone, Copy, Debug)]
+struct Share {
+    descriptors: usize,
+    resident_kib: usize,
+    /// In hundredths of a second.
+    cpu: u64,
+}
+
+impl Share {
+    fn of(pid: Pid) -> Self {
+        let folder = PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
+        let read = |name: &str| std::fs::read_to_string(folder.join(name)).expect("it runs");
+        let (status, stat) = (read("status"), read("stat"));
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let resident = resident.expect("it has memory").trim_end_matches("kB");
+        // The first two fields are before the bracket; these are the 14th and the 15th.
+        let (_, fields) = stat.rsplit_once(')').expect("the name of the program");
+        let cpu = fields.split_whitespace().skip(11).take(2);
+        Self {
+            descriptors: std::fs::read_dir(folder.join("fd"))
+                .expect("it runs")
+                .count(),
+            resident_kib: resident.trim().parse().expect("a number"),
+            cpu: cpu
+                .map(|ticks| ticks.parse::<u64>().expect("a number"))
+                .sum(),
+        }
+    }
+}
+
+/// A service with a watcher to trigger, as somebody sees it who has nothing to do with those that make trouble.
+struct Beset<'a> {
+    program: &'a Program,
+    id: String,
+    before: Share,
+    address: &'a str,
+}
+
+impl<'a> Beset<'a> {
+    async fn new(program: &'a Program) -> Self {
+        let id = program.create("Beset", "3600", &[]).await;
+        let address = program
+            .url()
+            .trim_start_matches("http://")
+            .trim_end_matches('/');
+        let this = Self {
+            program,
+            id,
+            before: Share::of(program.pid()),
+            address,
+        };
+        // Whatever it opens once, it has opened now.
+        this.trigger().await;
+        program.done("list", &[("search", "x")]).await;
+        Self {
+            before: Share::of(program.pid()),
+            ..this
+        }
+    }
+
+    /// A connection on which `bytes` were sent.
+    async fn connect(&self, bytes: &[u8]) -> TcpStream {
+        let connected = timeout(PATIENCE, TcpStream::connect(self.address)).await;
+        let mut stream = connected.expect("it should connect").expect("a connection");
+        stream.write_all(bytes).await.expect("it can be written to");
+        stream
+    }
+
+    /// Triggers on a connection of its own, and returns how long that took.
+    async fn trigger(&self) -> Duration {
+        let begin = Instant::now();
+        let request = Client::new()
+            .get(self.program.at(&self.id))
+            .timeout(PATIENCE);
+        let answer = request.send().await.expect("others should be served");
+        assert_eq!(answer.status(), StatusCode::OK);
+        begin.elapsed()
+    }
+
+    /// It waits for them without working, once it has done what was to be done.
+    async fn check_rest(&self) {
+        let rests = async || {
+            let begin = Share::of(self.program.pid()).cpu;
+            sleep(Duration::from_secs(1)).await;
+            Share::of(self.program.pid()).cpu - begin < 50
+        };
+        until("it should take less than half of a processor", rests).await;
+    }
+
+    /// Those that made trouble are gone, and it has nothing of them left.
+    async fn check_aftermath(&self) -> Share {
+        let few = self.before.descriptors + 8;
+        let closed = async || Share::of(self.program.pid()).descriptors <= few;
+        until("their connections should be closed", closed).await;
+        self.trigger().await;
+        let after = Share::of(self.program.pid());
+        let most = self.before.resident_kib + 100 * 1024;
+        assert!(
+            after.resident_kib < most,
+            "{:?} became {after:?}",
+            self.before
+        );
+        after
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_clients_than_descriptors_are_served_in_turn_and_mails_leave_meanwhile() {
+    let (directory, server) = (directory(), SmtpServer::start().await);
+    let few = ["sh", "-c", "ulimit -n 64 && exec \"$@\"", "sh"];
+    let command = command_under(&few, directory.path());
+    let settings = mail_settings(server.port());
+    let program = Program::start_by(directory.path(), &settings, command).await;
+    let beset = Beset::new(&program).await;
+    for n in 0..40 {
+        let name = format!("Due {n}");
+        program.create(&name, "3", &["ops@example.org"]).await;
+    }
+    let mut idle = Vec::new();
+    for _ in 0..300 {
+        idle.push(beset.connect(b"GET /healthz HTTP/1.1\r\nHost: x").await);
+    }
+    let waited = beset.trigger().await;
+    println!("300 clients for 32 places: served after {waited:?}");
+    // Each place is held for a second, not for ten.
+    assert!(waited < Duration::from_secs(20), "{waited:?}");
+    let open = Share::of(program.pid()).descriptors;
+    assert!(open <= 64, "{open} descriptors");
+    beset.check_rest().await;
+    for _ in 0..40 {
+        server.next_message().await;
+    }
+    drop(idle);
+    beset.check_aftermath().await;
+    let log = read_log(directory.path());
+    assert_eq!(
+        log.matches("taking more fails").count(),
+        1,
+        "it is said once: {log}"
+    );
+}
+
+/// How many connections a test may have open, here and in the service: as many as are wanted, if the system lets it.
+fn affordable(wanted: usize) -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    // If it cannot be raised, there are fewer.
+    let _ = setrlimit(Resource::Nofile, raised);
+    let most = getrlimit(Resource::Nofile)
+        .current
+        .map_or(wanted, |most| usize::try_from(most).unwrap_or(wanted));
+    wanted.min(most / 4)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn thousands_of_clients_that_want_nothing_cost_the_others_little() {
+    let directory = directory();
+    let many = affordable(2_000);
+    let program = Program::start(directory.path(), "").await;
+    let beset = Beset::new(&program).await;
+    let mut idle = Vec::new();
+    for n in 0..many {
+        // Those that wait before their request, and those that wait in the middle of it.
+        let begun: &[u8] = if n % 2 == 0 {
+            b""
+        } else {
+            b"GET /healthz HTTP/1.1\r\nHost: x"
+        };
+        idle.push(beset.connect(begun).await);
+    }
+    let among_idle = beset.trigger().await;
+    beset.check_rest().await;
+    // Some drip; those whose time is over may be gone.
+    for stream in idle.iter_mut().skip(1).step_by(2) {
+        let _ = stream.write_all(b"x").await;
+    }
+    let among_dripping = beset.trigger().await;
+    // Some ask for a lot and read nothing of it.
+    let mut greedy = Vec::new();
+    let request = b"GET /docs HTTP/1.1\r\nHost: x\r\n\r\n".repeat(100);
+    for _ in 0..100 {
+        greedy.push(beset.connect(&request).await);
+    }
+    let among_greedy = beset.trigger().await;
+    beset.check_rest().await;
+    let during = Share::of(program.pid());
+    drop((idle, greedy));
+    let after = beset.check_aftermath().await;
+    println!(
+        "{many} idle clients: served after {among_idle:?}; when half of them drip, {among_dripping:?}; with 100 \
+         that do not read, {among_greedy:?}. Before: {:?}, during: {during:?}, after: {after:?}",
+        beset.before
+    );
 }

@@ -1,19 +1,23 @@
 //! Connections: taking them, bounding them, ending them.
 
 use std::io;
+use std::mem;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
+use hyper::rt::{Sleep, Timer};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use poem::http::uri::Scheme;
 use poem::http::{HeaderValue, header};
 use poem::web::{LocalAddr, RemoteAddr};
 use poem::{Endpoint, Response};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +28,8 @@ use crate::app::trouble::Trouble;
 
 /// How long a client may take over the head of a request, and stay without a next one.
 const HEAD: Duration = Duration::from_secs(10);
+/// The same while another client waits for its place.
+const HEAD_IF_CROWDED: Duration = Duration::from_secs(1);
 /// How long a client may leave an answer lying.
 const STALLED_WRITE: Duration = Duration::from_secs(20);
 /// What is read of a head at most. It is more than the site allows, so that the site can say so.
@@ -36,6 +42,8 @@ const LAST_CALL: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_millis(100);
 
 /// Serves `site` on `listener`, on at most `connections` at a time, until `stop`.
+///
+/// When they are all taken and one more client comes, those who have asked for nothing for a second make room.
 ///
 /// Then each client is told with its next answer that the connection ends, connections that wait to be
 /// accepted are served too, and half a second later those that say nothing are closed. Requests that were
@@ -50,6 +58,11 @@ where
         Trouble::new("accepting connections"),
         Trouble::new("taking more"),
     );
+    let (crowded, is_crowded) = watch::channel(false);
+    let crowded = |is| {
+        crowded.send_if_modified(|was| mem::replace(was, is) != is);
+    };
+    let mut was_full: Option<Instant> = None;
     let mut open = JoinSet::new();
     let tracker = TaskTracker::new();
     let end = async {
@@ -60,27 +73,36 @@ where
     loop {
         while open.try_join_next().is_some() {}
         let accepted = async {
-            if permits.available_permits() == 0 {
+            let accepted = listener.accept().await?;
+            let is_full = permits.available_permits() == 0;
+            if is_full {
+                crowded(true);
                 full.is_on(&io::Error::other(format!(
                     "{connections} connections are open"
                 )));
             }
             // The semaphore is never closed.
             let permit = Arc::clone(&permits).acquire_owned().await.ok();
-            full.is_over();
-            (permit, listener.accept().await)
+            if is_full {
+                crowded(false);
+                was_full = Some(Instant::now());
+            } else if was_full.is_none_or(|was_full| was_full.elapsed() > HEAD) {
+                full.is_over();
+            }
+            Ok((permit, accepted))
         };
-        let (permit, accepted) = tokio::select! {
+        let accepted: io::Result<_> = tokio::select! {
             biased;
             accepted = accepted => accepted,
             () = &mut end => break,
         };
         match accepted {
-            Ok((stream, remote)) => {
+            Ok((permit, (stream, remote))) => {
                 accepting.is_over();
                 let connection = converse(
                     stream,
                     remote,
+                    HeadTimer(is_crowded.clone()),
                     Arc::clone(&site),
                     tracker.clone(),
                     stop.clone(),
@@ -113,6 +135,7 @@ where
 async fn converse<E>(
     stream: TcpStream,
     remote: SocketAddr,
+    timer: HeadTimer,
     site: Arc<E>,
     tracker: TaskTracker,
     stop: CancellationToken,
@@ -141,7 +164,7 @@ async fn converse<E>(
         }
     });
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
+        .timer(timer)
         .header_read_timeout(HEAD)
         .max_buf_size(BUFFER)
         .serve_connection(TokioIo::new(Enveloping::new(Box::pin(stream))), service);
@@ -155,3 +178,46 @@ async fn converse<E>(
         }
     }
 }
+
+/// Ends the wait for a head when it has lasted too long, or quite long while the place is wanted by others.
+#[derive(Clone, Debug)]
+struct HeadTimer(watch::Receiver<bool>);
+
+impl Timer for HeadTimer {
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
+        self.sleep_until(self.now() + duration)
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
+        let mut is_crowded = self.0.clone();
+        let patience = async move {
+            tokio::time::sleep(HEAD_IF_CROWDED).await;
+            // It fails when nobody is accepted any more.
+            if is_crowded.wait_for(|crowded| *crowded).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        Box::pin(Wait(Box::pin(async move {
+            tokio::select! {
+                () = tokio::time::sleep_until(deadline.into()) => {}
+                () = patience => {}
+            }
+        })))
+    }
+
+    fn now(&self) -> Instant {
+        tokio::time::Instant::now().into()
+    }
+}
+
+struct Wait(Pin<Box<dyn Future<Output = ()> + Send + Sync>>);
+
+impl Future for Wait {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        self.0.as_mut().poll(context)
+    }
+}
+
+impl Sleep for Wait {}
