@@ -104,7 +104,13 @@ impl<'a> Tried<'a> {
 
     /// The service lives and can be read, but says that it is not ready, and refuses what it cannot store.
     async fn check_without_room(&mut self) {
-        while self.trigger().await {}
+        while self.trigger().await {
+            let bytes = 1_000 * self.acknowledged.len();
+            assert!(
+                bytes < 2_000_000,
+                "{bytes} bytes are acknowledged, more than there is room for"
+            );
+        }
         for _ in 0..3 {
             assert!(!self.trigger().await, "there should be no room");
         }
