@@ -289,6 +289,7 @@ fn heartbeats(
 
 /// Without a host: every interface, by IPv6 and IPv4 where there are both.
 async fn listen(wsgi: &Wsgi) -> Result<TcpListener, StartError> {
+    const BACKLOG: i32 = 4_096;
     let port = wsgi.port;
     let bound = match &wsgi.host {
         Some(host) => TcpListener::bind((host.as_str(), port)).await,
@@ -300,10 +301,13 @@ async fn listen(wsgi: &Wsgi) -> Result<TcpListener, StartError> {
         },
     };
     let host = wsgi.host.as_deref().unwrap_or("*");
-    bound.map_err(|cause| StartError::Listen {
+    let listener = bound.map_err(|cause| StartError::Listen {
         address: format!("{host}:{port}"),
         cause,
-    })
+    })?;
+    // Tasks come at the full minute, all at once: the system is to keep more of them waiting than it usually does.
+    let _ = rustix::net::listen(&listener, BACKLOG);
+    Ok(listener)
 }
 
 /// How many connections may be open: half of the descriptors that the process may have, so that the store
