@@ -1,6 +1,7 @@
 //! What people can ask of Night's Watch.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::Stream;
 use futures_util::stream::try_unfold;
@@ -11,7 +12,8 @@ use super::metrics::Metrics;
 use super::outage::Vigil;
 use super::trouble::{Complaints, Trouble};
 use crate::domain::{
-    Action, Comment, Draft, Filter, Outage, Refusal, Slug, Timestamp, Update, Watcher, WatcherId,
+    Action, Comment, Draft, Filter, Outage, Refusal, Search, Slug, Timestamp, Update, Watcher,
+    WatcherId,
 };
 use crate::ports::{
     Clock, Detail, InsertError, Key, Record, StoreError, TransactError, Transacted, WatcherStore,
@@ -54,6 +56,9 @@ pub enum UseCaseError {
     /// The rules forbid it.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// An expression takes too much time among so many watchers.
+    #[error("the expression takes too long among so many watchers; a simpler one is quicker")]
+    SearchTooLong,
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -282,10 +287,11 @@ impl NightsWatch {
                 let Next::Page(after) = next else {
                     return Ok(None);
                 };
-                let page = this
-                    .store
-                    .list(&filter, after.as_ref(), limit, detail)
-                    .await;
+                let listing = this.store.list(&filter, after.as_ref(), limit, detail);
+                let page = match &filter.search {
+                    Some(search) => in_time(search, listing).await?,
+                    None => listing.await,
+                };
                 let page = page.map_err(|error| this.failed(&this.reading, error))?;
                 let next = match page.last() {
                     Some(last) if page.len() >= limit => {
@@ -383,6 +389,19 @@ impl NightsWatch {
         }
         UseCaseError::Store(error)
     }
+}
+
+/// How long a search may look for a page of a list.
+const LONGEST_SEARCH: Duration = Duration::from_secs(10);
+
+/// Waits for a page of a search, but not for ever: the store may be searching on when nobody waits any more.
+async fn in_time<T>(search: &Search, page: impl Future<Output = T>) -> Result<T, UseCaseError> {
+    tokio::time::timeout(LONGEST_SEARCH, page)
+        .await
+        .map_err(|_| {
+            search.give_up();
+            UseCaseError::SearchTooLong
+        })
 }
 
 /// Eight letters that nobody can guess: the generator of threads is a cryptographic one, seeded by the

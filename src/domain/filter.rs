@@ -1,5 +1,8 @@
 //! Which watchers somebody wants to see.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use regex::{Regex, RegexBuilder};
 
 use super::Watcher;
@@ -37,9 +40,13 @@ impl Filter {
 
 /// A regular expression that is looked for in a watcher's name, slug, identifier and addresses.
 ///
-/// It takes linear time in what it searches, whatever the expression, and bounded memory.
+/// It takes linear time in what it searches, whatever the expression, and bounded memory. Among very many watchers
+/// that may still be long, so it can be given up while it goes on.
 #[derive(Clone, Debug)]
-pub struct Search(Regex);
+pub struct Search {
+    expression: Regex,
+    is_given_up: Arc<AtomicBool>,
+}
 
 /// Why an expression cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -78,7 +85,10 @@ impl Search {
             .dfa_size_limit(Self::MAX_CACHE)
             .nest_limit(50)
             .build()
-            .map(Self)
+            .map(|expression| Self {
+                expression,
+                is_given_up: Arc::default(),
+            })
             .map_err(|error| match error {
                 regex::Error::CompiledTooBig(_) => InvalidSearch::TooLarge,
                 // The last line of the report says what is wrong; those before it point at the place.
@@ -93,20 +103,28 @@ impl Search {
             })
     }
 
+    /// From now on it is found nowhere, by any of its clones: nobody waits for the answer any more.
+    pub fn give_up(&self) {
+        self.is_given_up.store(true, Ordering::Relaxed);
+    }
+
     fn is_found_in(&self, watcher: &Watcher) -> bool {
-        self.0.is_match(watcher.name.as_str())
-            || self.0.is_match(watcher.slug.as_str())
-            || self.0.is_match(watcher.id.as_str())
+        let is_match =
+            |text| !self.is_given_up.load(Ordering::Relaxed) && self.expression.is_match(text);
+        is_match(watcher.name.as_str())
+            || is_match(watcher.slug.as_str())
+            || is_match(watcher.id.as_str())
             || watcher
                 .recipients
                 .iter()
-                .any(|recipient| self.0.is_match(recipient.as_str()))
+                .any(|recipient| is_match(recipient.as_str()))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::{Description, Draft, Name, Periodicity, Timestamp, WatcherId};
 
     #[test]
     fn malformed_and_exploding_expressions_are_refused() {
@@ -125,5 +143,26 @@ mod tests {
             Err(InvalidSearch::TooLong)
         );
         assert!(Search::parse("(a*)*b").is_ok());
+    }
+
+    #[test]
+    fn what_is_given_up_is_found_nowhere() {
+        let draft = Draft {
+            name: Name::parse("Backup").expect("a name"),
+            description: Description::default(),
+            periodicity: Periodicity::from_millis(1).expect("a periodicity"),
+            recipients: Vec::new(),
+            paused: false,
+        };
+        let id = WatcherId::parse("aaaaaaaa").expect("letters");
+        let (watcher, _) = Watcher::create(id, draft, Timestamp::from_millis(0));
+        let search = Search::parse("up$").expect("an expression");
+        let filter = Filter {
+            search: Some(search.clone()),
+            ..Filter::default()
+        };
+        assert!(filter.matches(&watcher));
+        search.give_up();
+        assert!(!filter.matches(&watcher));
     }
 }

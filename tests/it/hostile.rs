@@ -1,5 +1,7 @@
 //! What those try who mean harm, and what must not harm anybody else.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use percent_encoding::NON_ALPHANUMERIC;
@@ -11,7 +13,7 @@ use tempfile::TempDir;
 use crate::http::{check_error, check_triggered};
 use crate::program::{Program, command, read_log};
 use crate::smtp_server::{Mail, SmtpServer};
-use crate::support::{API, BEGIN, House, Reply, path, within};
+use crate::support::{API, BEGIN, Call, HookedStore, House, Reply, path, within};
 
 // Guessing.
 
@@ -380,6 +382,31 @@ async fn expressions_that_explode_are_answered_or_refused_at_once() {
             check_error(&reply, 400, "\"search\"");
         }
     }
+}
+
+#[tokio::test]
+async fn a_search_without_an_end_is_given_up_and_holds_up_nobody() {
+    let is_over = Arc::new(AtomicBool::new(false));
+    let over = Arc::clone(&is_over);
+    let store = HookedStore::new(move |call| {
+        let is_endless = call == Call::FirstPage && !over.load(Ordering::Relaxed);
+        async move {
+            if is_endless {
+                std::future::pending::<()>().await;
+            }
+            Ok(())
+        }
+    });
+    let house = House::over(store).await;
+    house.create("Backup").await;
+    let reply = house.call("list", &[("search", "up")]).await;
+    check_error(
+        &reply,
+        400,
+        "\"search\" is wrong: the expression takes too long",
+    );
+    is_over.store(true, Ordering::Relaxed);
+    assert_eq!(house.names(&[("search", "up")]).await, ["Backup"]);
 }
 
 // Secrets.

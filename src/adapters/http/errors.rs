@@ -130,6 +130,9 @@ impl From<UseCaseError> for Rejection {
                 StatusCode::CONFLICT
             }
             UseCaseError::Refused(Refusal::NothingToUpdate) => StatusCode::BAD_REQUEST,
+            UseCaseError::SearchTooLong => {
+                return Self::bad_request(format!("the parameter \"search\" is wrong: {error}"));
+            }
             UseCaseError::Store(StoreError::Unavailable(_)) => {
                 return Self::new(
                     StatusCode::SERVICE_UNAVAILABLE,

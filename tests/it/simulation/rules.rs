@@ -347,6 +347,7 @@ pub(super) fn error_word(error: &UseCaseError) -> &'static str {
         UseCaseError::NotFound => "not found",
         UseCaseError::NameTaken => "taken",
         UseCaseError::Refused(refusal) => refusal_word(*refusal),
+        UseCaseError::SearchTooLong => "too long",
         UseCaseError::Store(_) => "store",
     }
 }
