@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::health::{Beating, Pulse};
 use super::outage::Vigil;
 use super::trouble::Trouble;
-use super::use_cases::{Bells, NightsWatch, Passed, UseCaseError};
+use super::use_cases::{Bells, NightsWatch, UseCaseError};
 use crate::domain::{Outage, Timestamp, WatcherId};
 use crate::ports::{Clock, StoreError, WatcherStore};
 
@@ -163,7 +163,7 @@ impl Scheduler {
         outage: Option<Outage>,
     ) -> Result<bool, StoreError> {
         match self.watch.pass_deadline(id, outage).await {
-            Ok(passed) => Ok(passed == Passed::PutOff),
+            Ok(is_put_off) => Ok(is_put_off),
             Err(UseCaseError::Store(error)) => Err(error),
             // It may have been triggered, paused or deleted meanwhile.
             Err(_) => Ok(false),

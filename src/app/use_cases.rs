@@ -75,17 +75,6 @@ impl From<TransactError> for UseCaseError {
     }
 }
 
-/// What became of a watcher whose deadline may have passed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Passed {
-    /// Nothing.
-    Not,
-    /// It is late.
-    Late,
-    /// It has a grace.
-    PutOff,
-}
-
 /// What a trigger found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Triggered {
@@ -195,7 +184,8 @@ impl NightsWatch {
         self.change(key, &Action::Update(update)).await
     }
 
-    /// Sees whether the deadline of a watcher has passed, perhaps in an outage of ours.
+    /// Sees whether the deadline of a watcher has passed, perhaps in an outage of ours. Returns whether it was put
+    /// off for that.
     ///
     /// # Errors
     ///
@@ -204,19 +194,13 @@ impl NightsWatch {
         &self,
         id: WatcherId,
         outage: Option<Outage>,
-    ) -> Result<Passed, UseCaseError> {
+    ) -> Result<bool, UseCaseError> {
         let action = outage.map_or(Action::PassDeadline, Action::PassOutage);
         let done = self
             .transact(&Key::Id(id), &action, Detail::Summary)
             .await?;
         let after = done.change.watcher.state;
-        Ok(if after == done.before {
-            Passed::Not
-        } else if after.is_late() {
-            Passed::Late
-        } else {
-            Passed::PutOff
-        })
+        Ok(after != done.before && !after.is_late())
     }
 
     /// Deadlines are watched again after an outage, and so many were put off.
