@@ -140,8 +140,8 @@ impl MongoStore {
     }
 
     /// Makes sure that an operation that was found in a document is there for good: a write of the majority
-    /// that changes nothing comes back when all before it are the majority's. Returns whether it is still there:
-    /// what was found on a server that is no primary any more may be gone.
+    /// that changes nothing comes back when all before it are the majority's. Returns whether it is still there;
+    /// what was found on a server that is no primary any more may be gone, and then it is time to look again.
     async fn confirm(
         &self,
         id: WatcherId,
@@ -153,7 +153,11 @@ impl MongoStore {
             let same = doc! { "$set": { "id": id.as_str() } };
             self.watchers.update(done, same)
         };
-        patience.insist(confirm).await
+        let is_there = patience.insist(confirm).await?;
+        if !is_there {
+            patience.after_losing().await?;
+        }
+        Ok(is_there)
     }
 
     /// Writes `update` if the document is still as it was read. Returns whether it was.
@@ -442,10 +446,10 @@ impl WatcherStore for MongoStore {
             }
             match self.fetch(&id, Fields::Books, &mut patience).await? {
                 Some(found) if Books::read(&found)?.revision_before(token).is_some() => {
-                    if self.confirm(watcher.id, token, &mut patience).await? {
+                    let is_there = self.confirm(watcher.id, token, &mut patience).await?;
+                    if is_there {
                         return Ok(());
                     }
-                    patience.after_losing().await?;
                 }
                 Some(_) => return Err(InsertError::IdTaken),
                 None if is_taken => {
@@ -493,7 +497,6 @@ impl WatcherStore for MongoStore {
                     .confirm(watcher.id, operation.token, &mut patience)
                     .await?
                 {
-                    patience.after_losing().await?;
                     continue;
                 }
                 if detail == Detail::Full {
@@ -729,7 +732,6 @@ impl WatcherStore for MongoStore {
                 {
                     return Ok(true);
                 }
-                patience.after_losing().await?;
                 continue;
             }
             let Some(place) = base.place(claim.number, claim.token.cast_signed()) else {
