@@ -1,11 +1,12 @@
 //! Connections: taking them, bounding them, ending them.
 
+use std::convert::Infallible;
 use std::io;
 use std::mem;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use hyper::rt::{Sleep, Timer};
@@ -17,8 +18,9 @@ use poem::http::{HeaderValue, header};
 use poem::web::{LocalAddr, RemoteAddr};
 use poem::{Endpoint, Response};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::JoinSet;
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -150,17 +152,18 @@ async fn converse<E>(
     stream.set_write_timeout(Some(STALLED_WRITE));
     let service = service_fn(|request| {
         let request = (request, local.clone(), remote.clone(), Scheme::HTTP).into();
-        let site = Arc::clone(&site);
-        // In a task of its own: a client that hangs up must not cut a change off from what follows it.
-        let answer = tracker.spawn(async move { site.get_response(request).await });
-        let stop = stop.clone();
-        async move {
-            let mut response = answer.await?;
+        let (site, stop) = (Arc::clone(&site), stop.clone());
+        let answer = async move {
+            let mut response = site.get_response(request).await;
             if stop.is_cancelled() {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(header::CONNECTION, close);
             }
-            Ok::<_, JoinError>(hyper::Response::from(response))
+            Ok::<_, Infallible>(hyper::Response::from(response))
+        };
+        Unbroken {
+            answer: Some(Box::pin(answer)),
+            tracker: tracker.clone(),
         }
     });
     let connection = http1::Builder::new()
@@ -179,6 +182,45 @@ async fn converse<E>(
     }
 }
 
+/// An answer in the making that goes on in a task of its own when the connection has gone: a client that hangs
+/// up must not cut a change off from what follows it.
+struct Unbroken<F>
+where
+    F: Future<Output: Send + 'static> + Send + 'static,
+{
+    /// `None` once it is made.
+    answer: Option<Pin<Box<F>>>,
+    tracker: TaskTracker,
+}
+
+impl<F> Future for Unbroken<F>
+where
+    F: Future<Output: Send + 'static> + Send + 'static,
+{
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let Some(answer) = &mut self.answer else {
+            return Poll::Pending;
+        };
+        let made = ready!(answer.as_mut().poll(context));
+        self.answer = None;
+        Poll::Ready(made)
+    }
+}
+
+impl<F> Drop for Unbroken<F>
+where
+    F: Future<Output: Send + 'static> + Send + 'static,
+{
+    fn drop(&mut self) {
+        // Without a runtime the program has ended.
+        if let (Some(answer), Ok(runtime)) = (self.answer.take(), Handle::try_current()) {
+            self.tracker.spawn_on(answer, &runtime);
+        }
+    }
+}
+
 /// Ends the wait for a head when it has lasted too long, or quite long while the place is wanted by others.
 #[derive(Clone, Debug)]
 struct HeadTimer(watch::Receiver<bool>);
@@ -190,17 +232,17 @@ impl Timer for HeadTimer {
 
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn Sleep>> {
         let mut is_crowded = self.0.clone();
-        let patience = async move {
-            tokio::time::sleep(HEAD_IF_CROWDED).await;
-            // It fails when nobody is accepted any more.
-            if is_crowded.wait_for(|crowded| *crowded).await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        };
         Box::pin(Wait(Box::pin(async move {
+            tokio::time::sleep(HEAD_IF_CROWDED).await;
+            let give_way = async {
+                // It fails when nobody is accepted any more.
+                if is_crowded.wait_for(|crowded| *crowded).await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            };
             tokio::select! {
                 () = tokio::time::sleep_until(deadline.into()) => {}
-                () = patience => {}
+                () = give_way => {}
             }
         })))
     }
