@@ -376,6 +376,42 @@ async fn the_log_has_a_line_for_each_request_and_no_secret() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_log_has_triggers_and_health_checks_only_if_they_fail() {
+    let directory = directory();
+    let program = Program::start(directory.path(), "[logging]\nfile = watch.log\n").await;
+    let id = program.create("Backup", "3600", &[]).await;
+    let status = async |path: &str| {
+        let answer = program.client.get(program.at(path)).send().await;
+        answer.unwrap().status()
+    };
+    assert_eq!(status(&id).await, StatusCode::OK);
+    program.done("trigger", &[("id", &id)]).await;
+    for path in ["healthz", "readyz", "metrics"] {
+        assert_eq!(status(path).await, StatusCode::OK, "{path}");
+    }
+    assert_eq!(status("aaaaaaaa").await, StatusCode::NOT_FOUND);
+    let slug = [("slug", "no-such-job")];
+    assert_eq!(program.ask("trigger", &slug).await.0, StatusCode::NOT_FOUND);
+    program.done("delete", &[("id", &id)]).await;
+    assert!(program.stop().await.success());
+
+    let log = std::fs::read_to_string(directory.path().join("watch.log")).unwrap();
+    let requests = log.lines().filter(|line| line.contains(": request "));
+    let paths = requests.map(|line| line.split('"').nth(1).expect("it has a path"));
+    let api = "/nights-watch/v1/watcher";
+    assert_eq!(
+        paths.collect::<Vec<_>>(),
+        [
+            &format!("{api}/create"),
+            "/aaaaaaaa",
+            &format!("{api}/trigger"),
+            &format!("{api}/delete")
+        ],
+        "{log}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_environment_wins_over_the_file_and_flags_over_both() {
     let directory = directory();
     let program = Program::start(directory.path(), "[wsgi]\nport = 1\nhost = 203.0.113.1\n").await;

@@ -7,9 +7,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use poem::endpoint::{BoxEndpoint, EndpointExt, make};
+use futures_util::future::BoxFuture;
+use poem::endpoint::{BoxEndpoint, DynEndpoint, EndpointExt, make};
 use poem::http::{Method, StatusCode, header};
-use poem::{Endpoint, Request, Response, Result};
+use poem::{Request, Response, Result};
 use poem_openapi::registry::{MetaApi, MetaOperation, MetaParamIn, MetaSecurityScheme, Registry};
 use poem_openapi::{OpenApi, Tags};
 use secrecy::{ExposeSecret, SecretString};
@@ -156,7 +157,7 @@ impl<A: OpenApi> OpenApi for Guarded<A> {
                 let rules = rules.remove(&(pattern.clone(), method.clone()));
                 let rules = rules.expect("each route has a description: both come from one macro");
                 short = rules.short;
-                guarded.insert(method, guard(rules, endpoint));
+                guarded.insert(method, Box::new(Operation { rules, endpoint }));
             }
             for method in others(&allow) {
                 guarded.insert(method, not_allowed(&allow, short));
@@ -199,11 +200,10 @@ fn others(allow: &str) -> impl Iterator<Item = Method> {
 
 /// A method that nobody has heard of becomes one that no path answers: the router would not find the path by
 /// it, and so would not know which methods the path does answer.
-pub(super) fn with_known_method(mut request: Request) -> Request {
+pub(super) fn know_method(request: &mut Request) {
     if !METHODS.contains(request.method()) {
         request.set_method(Method::TRACE);
     }
-    request
 }
 
 fn not_allowed(allow: &str, short: bool) -> BoxEndpoint<'static> {
@@ -221,25 +221,28 @@ fn not_allowed(allow: &str, short: bool) -> BoxEndpoint<'static> {
     .boxed()
 }
 
-fn guard(rules: Rules, endpoint: BoxEndpoint<'static>) -> BoxEndpoint<'static> {
-    let shared = Arc::new((rules, endpoint));
-    make(move |request: Request| {
-        let shared = Arc::clone(&shared);
-        async move {
-            let (rules, endpoint) = &*shared;
-            let guess = rules.check(&request)?;
-            let result = endpoint.call(request).await;
+/// An operation, and what is demanded before it is asked.
+struct Operation {
+    rules: Rules,
+    endpoint: BoxEndpoint<'static>,
+}
+
+impl DynEndpoint for Operation {
+    type Output = Response;
+
+    fn call(&self, request: Request) -> BoxFuture<'_, Result<Response>> {
+        Box::pin(async move {
+            let guess = self.rules.check(&request)?;
+            let result = self.endpoint.call(request).await;
             if let Some(guess) = guess {
                 let status = result
                     .as_ref()
                     .map_or_else(poem::Error::status, Response::status);
-                rules.note(guess, status);
+                self.rules.note(guess, status);
             }
             result
-        }
-    })
-    .map_to_response()
-    .boxed()
+        })
+    }
 }
 
 impl<A> Guarded<A> {

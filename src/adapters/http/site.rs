@@ -1,19 +1,20 @@
 //! What is served where, and what all answers share.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures_util::FutureExt;
 use hyper::body::Bytes;
-use poem::endpoint::{EndpointExt, make_sync};
+use poem::endpoint::{BoxEndpoint, DynEndpoint, EndpointExt, make_sync};
 use poem::http::{Method, StatusCode, header};
-use poem::middleware::CatchPanic;
-use poem::{Endpoint, IntoResponse, Request, Response, Route, get};
+use poem::{Endpoint, IntoEndpoint, IntoResponse, Request, Response, Route, get};
 use poem_openapi::{LicenseObject, OpenApiService};
 use secrecy::SecretString;
 
 use super::api::Api;
 use super::errors::{Rejection, envelope};
-use super::guard::{Guarded, with_known_method};
+use super::guard::{Guarded, know_method};
 use super::guesses::Guesses;
 use crate::app::config::Networks;
 use crate::app::{Health, Metrics, NightsWatch};
@@ -63,16 +64,74 @@ impl Site {
         let document = Bytes::from(pretty_document(&api.spec()));
         let docs = Bytes::from(api.swagger_ui_html());
         let scrape = (health, Arc::clone(&metrics));
-        Route::new()
-            .at("/openapi.json", get(page("application/json", document)))
-            .at("/docs", get(page("text/html; charset=utf-8", docs)))
-            .at("/metrics", get(make_metrics(scrape)))
-            .nest("/", api)
-            .before(|request| async { within_limits(with_known_method(request)) })
-            .catch_all_error(|error| async { envelope(error) })
-            .with(CatchPanic::new().with_handler(|_| Rejection::internal()))
-            .around(move |endpoint, request| logged(Arc::clone(&metrics), endpoint, request))
+        let pages = Route::new()
+            .at(PAGES[0], get(page("application/json", document)))
+            .at(PAGES[1], get(page("text/html; charset=utf-8", docs)))
+            .at(PAGES[2], get(make_metrics(scrape)));
+        Whole {
+            pages: pages.boxed(),
+            api: api.into_endpoint(),
+            metrics,
+        }
     }
+}
+
+/// The paths that are no operations.
+const PAGES: [&str; 3] = ["/openapi.json", "/docs", "/metrics"];
+
+/// All of the site: pages and operations, and what holds for both.
+struct Whole {
+    pages: BoxEndpoint<'static>,
+    api: BoxEndpoint<'static>,
+    metrics: Arc<Metrics>,
+}
+
+impl Endpoint for Whole {
+    type Output = Response;
+
+    /// Answers every request, whatever goes wrong, and logs and counts it. The query stays out of the log: the
+    /// key may be there.
+    fn call(&self, mut request: Request) -> impl Future<Output = poem::Result<Response>> + Send {
+        let begin = Instant::now();
+        let method = request.method().clone();
+        let mut path = request.original_uri().path().to_owned();
+        know_method(&mut request);
+        async move {
+            let answered = AssertUnwindSafe(self.answer(request)).catch_unwind().await;
+            let response = match answered {
+                Ok(answer) => answer.unwrap_or_else(envelope),
+                Err(_) => Rejection::internal().into_response(),
+            };
+            let status = response.status();
+            self.metrics.request(status.as_u16());
+            // To the microsecond.
+            let duration_ms = begin.elapsed().as_micros() as f64 / 1_000.0;
+            let is_routine = status.is_success() && is_routine(&path);
+            path.truncate(path.floor_char_boundary(LOGGED_PATH));
+            let status = status.as_u16();
+            if is_routine {
+                tracing::debug!(%method, path, status, duration_ms, "request");
+            } else {
+                tracing::info!(%method, path, status, duration_ms, "request");
+            }
+            Ok(response)
+        }
+    }
+}
+
+impl Whole {
+    async fn answer(&self, request: Request) -> poem::Result<Response> {
+        check_limits(&request)?;
+        let is_page = PAGES.contains(&request.uri().path());
+        let endpoint = if is_page { &self.pages } else { &self.api };
+        DynEndpoint::call(&**endpoint, request).await
+    }
+}
+
+/// Whether a path is what tasks and probes ask for all day: triggers, health, metrics. The log would be full of
+/// them, and the rest hard to find.
+fn is_routine(path: &str) -> bool {
+    path.rfind('/') == Some(0) || path.ends_with("/trigger")
 }
 
 fn service<A: poem_openapi::OpenApi>(api: A) -> OpenApiService<A, ()> {
@@ -144,11 +203,11 @@ fn make_metrics((health, metrics): (Arc<Health>, Arc<Metrics>)) -> impl Endpoint
     })
 }
 
-fn within_limits(request: Request) -> poem::Result<Request> {
+fn check_limits(request: &Request) -> Result<(), Rejection> {
     let uri = request.original_uri().path_and_query();
     if uri.is_some_and(|uri| uri.as_str().len() > LONGEST_URI) {
         let message = format!("the path and query are longer than {LONGEST_URI} bytes");
-        return Err(Rejection::new(StatusCode::URI_TOO_LONG, message).into());
+        return Err(Rejection::new(StatusCode::URI_TOO_LONG, message));
     }
     let headers = request.headers().iter();
     let length: usize = headers
@@ -156,26 +215,10 @@ fn within_limits(request: Request) -> poem::Result<Request> {
         .sum();
     if length > LONGEST_HEADERS {
         let message = format!("the headers are longer than {LONGEST_HEADERS} bytes");
-        return Err(Rejection::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, message).into());
+        return Err(Rejection::new(
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            message,
+        ));
     }
-    Ok(request)
-}
-
-/// One line for each request. The query stays out of it: the key may be there.
-async fn logged<E: Endpoint>(
-    metrics: Arc<Metrics>,
-    endpoint: Arc<E>,
-    request: Request,
-) -> poem::Result<Response> {
-    let begin = Instant::now();
-    let method = request.method().clone();
-    let mut path = request.original_uri().path().to_owned();
-    path.truncate(path.floor_char_boundary(LOGGED_PATH));
-    let response = endpoint.get_response(request).await.into_response();
-    let status = response.status().as_u16();
-    metrics.request(status);
-    // To the microsecond.
-    let duration_ms = begin.elapsed().as_micros() as f64 / 1_000.0;
-    tracing::info!(%method, path, status, duration_ms, "request");
-    Ok(response)
+    Ok(())
 }

@@ -30,11 +30,14 @@ impl<S> Enveloping<S> {
 
 /// The status of an answer that is an error without a word about it. None of ours is.
 fn bare_error(answer: &[u8]) -> Option<StatusCode> {
+    if !answer.starts_with(b"HTTP/1.1 4") {
+        return None;
+    }
     let head = std::str::from_utf8(answer).ok()?;
     let status = head.strip_prefix("HTTP/1.1 ")?.get(..3)?;
     let is_bare = head.ends_with("\r\n\r\n") && head.contains("\r\ncontent-length: 0\r\n");
     let status = StatusCode::from_bytes(status.as_bytes()).ok()?;
-    (is_bare && status.is_client_error()).then_some(status)
+    is_bare.then_some(status)
 }
 
 fn in_envelope(status: StatusCode) -> Vec<u8> {
