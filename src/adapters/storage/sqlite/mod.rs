@@ -22,8 +22,7 @@ use self::rows::Stored;
 pub use self::schema::OpenError;
 use self::writer::{Writer, is_corruption, store_error};
 use crate::domain::{
-    Action, Change, Event, Filter, HistoryPolicy, Notice, Recipient, Slug, Timestamp, Watcher,
-    WatcherId,
+    Action, Change, Event, Filter, HistoryPolicy, Notice, Recipient, Slug, Timestamp, WatcherId,
 };
 use crate::ports::{
     Census, Claim, Delivery, DeliveryKey, Detail, InsertError, Key, Outcome, Record, StoreError,
@@ -60,7 +59,7 @@ impl SqliteStore {
                 [],
             )
             .map_err(|error| OpenError::Database(path.to_owned(), error))?;
-        let mut sweep = Sweep { policy, pending: 0 };
+        let mut sweep = Sweep::new(policy);
         let (writer, thread) = Writer::start(connection, lock, move |connection, jobs| {
             sweep.after_commit(connection, jobs);
         })
@@ -181,14 +180,15 @@ impl WatcherStore for SqliteStore {
                 };
                 // Before anything is written, so that an event that cannot be read spoils nothing.
                 let mut history = read_history(connection, &stored, policy, detail)?;
-                let stored = match keep(connection, stored, &change) {
+                let row = stored.row;
+                match keep(connection, stored, &change) {
                     Err(error) if is_taken(&error, "watchers.slug") => {
                         return Ok(Err(TransactError::SlugTaken));
                     }
                     kept => kept?,
-                };
+                }
                 for notice in &change.notices {
-                    owe(connection, stored.row, notice, now)?;
+                    owe(connection, row, notice, now)?;
                 }
                 if let (Detail::Full, Some(event)) = (detail, &change.event) {
                     history.insert(0, event.clone());
@@ -277,9 +277,19 @@ impl WatcherStore for SqliteStore {
     }
 
     async fn overdue(&self, now: Timestamp, limit: usize) -> Result<Vec<WatcherId>, StoreError> {
-        self.writer
-            .run(move |connection| overdue(connection, now, limit))
-            .await
+        loop {
+            // A look does not wait for the commit that is under way, as a change would.
+            let looked = self
+                .loop_readers
+                .run(move |connection| overdue(connection, now, limit));
+            let Overdue { found, put_off } = looked.await?;
+            if !found.is_empty() || put_off.is_empty() {
+                return Ok(found);
+            }
+            self.writer
+                .run(move |connection| wake_later(connection, &put_off))
+                .await?;
+        }
     }
 
     async fn next_delivery(&self) -> Result<Option<Timestamp>, StoreError> {
@@ -412,33 +422,30 @@ fn read_history(
 }
 
 /// Keeps `change` of the watcher that is `stored`, its event included.
-fn keep(connection: &Connection, mut stored: Stored, change: &Change) -> rusqlite::Result<Stored> {
-    let before = std::mem::replace(&mut stored.watcher, change.watcher.clone());
-    if stored.watcher == before && change.event.is_none() {
-        return Ok(stored);
+fn keep(connection: &Connection, mut stored: Stored, change: &Change) -> rusqlite::Result<()> {
+    let (before, after) = (&stored.watcher, &change.watcher);
+    if before == after && change.event.is_none() {
+        return Ok(());
     }
+    let deadline = after.state.deadline_ahead();
+    // The scheduler may look too early, never too late.
+    let wake = deadline.map(|deadline| stored.wake.map_or(deadline, |wake| wake.min(deadline)));
+    let is_only_moved = wake == stored.wake
+        && before.state.deadline_ahead().is_some()
+        && rows::differ_in_time_only(before, after);
     if let Some(event) = &change.event {
         stored.append(connection, event)?;
     }
-    let before_state = before.state;
-    // The scheduler may look too early, never too late.
-    let deadline = stored.watcher.state.deadline_ahead();
-    let wake = deadline.map(|deadline| stored.wake.map_or(deadline, |wake| wake.min(deadline)));
-    let only_moved = Watcher {
-        state: stored.watcher.state,
-        last_event: stored.watcher.last_event,
-        ..before
-    };
-    match (before_state.deadline_ahead(), deadline) {
-        (Some(_), Some(deadline)) if wake == stored.wake && only_moved == stored.watcher => {
-            stored.update_deadline(connection, deadline)?;
+    match deadline {
+        Some(deadline) if is_only_moved => {
+            stored.update_deadline(connection, deadline, after.last_event)
         }
         _ => {
             stored.wake = wake;
-            stored.update(connection)?;
+            stored.watcher = after.clone();
+            stored.update(connection)
         }
     }
-    Ok(stored)
 }
 
 fn owe(
@@ -460,47 +467,61 @@ fn owe(
     Ok(())
 }
 
-/// How many watchers one call of [`overdue`] looks at, at most: the writer must not be away for long.
+/// How many watchers are looked at in one go, at most: neither a look nor the change after it may take long.
 const LOOKED_AT: usize = 2_000;
 
-fn overdue(
-    connection: &Connection,
-    now: Timestamp,
-    limit: usize,
-) -> rusqlite::Result<Vec<WatcherId>> {
-    let mut found = Vec::new();
-    let mut triggered_since = Vec::new();
-    let mut unreadable = Vec::new();
+/// What has come due.
+struct Overdue {
+    found: Vec<WatcherId>,
+    /// The rows of those that have not passed their deadline after all.
+    put_off: Vec<i64>,
+}
+
+fn overdue(connection: &Connection, now: Timestamp, limit: usize) -> rusqlite::Result<Overdue> {
+    let mut overdue = Overdue {
+        found: Vec::new(),
+        put_off: Vec::new(),
+    };
+    let mut statement = connection.prepare_cached(
+        "SELECT row, id, deadline FROM watchers WHERE wake < ?1 ORDER BY wake LIMIT ?2",
+    )?;
+    let mut rows = statement.query((now.millis(), LOOKED_AT))?;
+    while overdue.found.len() < limit
+        && let Some(row) = rows.next()?
     {
-        let mut statement = connection.prepare_cached(
-            "SELECT row, id, deadline FROM watchers WHERE wake < ?1 ORDER BY wake LIMIT ?2",
-        )?;
-        let mut rows = statement.query((now.millis(), LOOKED_AT))?;
-        while found.len() < limit
-            && let Some(row) = rows.next()?
-        {
-            let number: i64 = row.get(0)?;
-            match rows::read_deadline(row) {
-                Ok((id, deadline)) if deadline < now.millis() => found.push(id),
-                Ok((_, deadline)) => triggered_since.push((number, deadline)),
-                // It must not stand in the way of any other.
-                Err(error) if is_corruption(&error) => {
-                    tracing::error!(number, %error, "a watcher in the database cannot be watched");
-                    unreadable.push(number);
-                }
-                Err(error) => return Err(error),
-            }
+        match rows::read_deadline(row) {
+            Ok((id, deadline)) if deadline < now.millis() => overdue.found.push(id),
+            // One that cannot be read must not stand in the way of any other.
+            Ok(_) => overdue.put_off.push(row.get(0)?),
+            Err(error) if is_corruption(&error) => overdue.put_off.push(row.get(0)?),
+            Err(error) => return Err(error),
         }
     }
-    let mut statement =
-        connection.prepare_cached("UPDATE watchers SET wake = ?2 WHERE row = ?1")?;
-    for (watcher, deadline) in triggered_since {
-        statement.execute((watcher, Some(deadline)))?;
+    Ok(overdue)
+}
+
+/// Lets the scheduler look at watchers again when their deadline passes, and never at one that cannot be read.
+fn wake_later(connection: &Connection, put_off: &[i64]) -> rusqlite::Result<()> {
+    let mut look = connection.prepare_cached(
+        "SELECT row, id, deadline FROM watchers WHERE row = ?1 AND wake IS NOT NULL",
+    )?;
+    let mut wake = connection.prepare_cached("UPDATE watchers SET wake = ?2 WHERE row = ?1")?;
+    for number in put_off {
+        let deadline = look
+            .query_row([number], |row| rows::read_deadline(row))
+            .optional();
+        let deadline = match deadline {
+            Ok(None) => continue,
+            Ok(Some((_, deadline))) => Some(deadline),
+            Err(error) if is_corruption(&error) => {
+                tracing::error!(number, %error, "a watcher in the database cannot be watched");
+                None
+            }
+            Err(error) => return Err(error),
+        };
+        wake.execute((number, deadline))?;
     }
-    for watcher in unreadable {
-        statement.execute((watcher, None::<i64>))?;
-    }
-    Ok(found)
+    Ok(())
 }
 
 fn claim(
@@ -645,28 +666,47 @@ fn make_next_due(
 
 /// Takes away the events that nobody will read again, a little after some commits, round and round.
 ///
-/// For each event that arrives two are looked at, so there are never more than about twice as many as are
-/// kept, and no trigger pays for a long history.
+/// For each event that arrives two are looked at, so there are never many more than twice as many as are kept,
+/// and no trigger pays for a long history. As long as it finds little it looks less often.
 struct Sweep {
     policy: HistoryPolicy,
     pending: usize,
+    /// How often in a row it has found little.
+    calm: u32,
 }
 
 impl Sweep {
     const STEP: usize = 1_024;
+    /// Each time that it finds little it waits for twice as many events, as often as this.
+    const CALMEST: u32 = 3;
+    /// A sixteenth of what it looks at is no longer little.
+    const WORTH_IT: usize = 16;
 
-    fn after_commit(&mut self, connection: &Connection, jobs: usize) {
-        self.pending += jobs;
-        if self.pending < Self::STEP {
-            return;
-        }
-        self.pending = 0;
-        if let Err(error) = self.step(connection) {
-            tracing::warn!(%error, "old events could not be swept away; the next commits will try again");
+    fn new(policy: HistoryPolicy) -> Self {
+        Self {
+            policy,
+            pending: 0,
+            calm: 0,
         }
     }
 
-    fn step(&self, connection: &Connection) -> rusqlite::Result<()> {
+    fn after_commit(&mut self, connection: &Connection, jobs: usize) {
+        self.pending += jobs;
+        if self.pending < Self::STEP << self.calm {
+            return;
+        }
+        self.pending = 0;
+        match self.step(connection) {
+            Ok(is_worth_it) if is_worth_it => self.calm = 0,
+            Ok(_) => self.calm = (self.calm + 1).min(Self::CALMEST),
+            Err(error) => {
+                tracing::warn!(%error, "old events could not be swept away; the next commits will try again");
+            }
+        }
+    }
+
+    /// Looks at some events, and returns whether a good part of them had to go.
+    fn step(&self, connection: &Connection) -> rusqlite::Result<bool> {
         let transaction = connection.unchecked_transaction()?;
         let from: i64 = transaction
             .prepare_cached("SELECT swept FROM housekeeping")?
@@ -695,8 +735,10 @@ impl Sweep {
             }
         }
         let mut delete = transaction.prepare_cached("DELETE FROM events WHERE row = ?1")?;
+        let mut gone = 0;
         for (row, _) in seen.iter().filter(|(_, kept)| !kept) {
             delete.execute([row])?;
+            gone += 1;
         }
         drop(delete);
         let swept = if seen.len() < limit {
@@ -707,6 +749,7 @@ impl Sweep {
         transaction
             .prepare_cached("UPDATE housekeeping SET swept = ?1")?
             .execute([swept])?;
-        transaction.commit()
+        transaction.commit()?;
+        Ok(gone * Self::WORTH_IT >= limit)
     }
 }

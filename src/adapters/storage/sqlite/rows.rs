@@ -193,6 +193,7 @@ impl Stored {
         &self,
         connection: &Connection,
         deadline: Timestamp,
+        last_event: Timestamp,
     ) -> rusqlite::Result<()> {
         connection
             .prepare_cached(
@@ -201,7 +202,7 @@ impl Stored {
             .execute((
                 self.row,
                 deadline.millis(),
-                self.watcher.last_event.millis(),
+                last_event.millis(),
                 self.newest,
                 self.events,
             ))?;
@@ -269,6 +270,26 @@ impl Stored {
         }
         Ok(history)
     }
+}
+
+/// Whether two states of a watcher are the same but for its state and its newest event.
+pub(super) fn differ_in_time_only(before: &Watcher, after: &Watcher) -> bool {
+    let Watcher {
+        id,
+        slug,
+        name,
+        description,
+        periodicity,
+        recipients,
+        state: _,
+        last_event: _,
+    } = before;
+    *id == after.id
+        && *slug == after.slug
+        && *name == after.name
+        && *description == after.description
+        && *periodicity == after.periodicity
+        && *recipients == after.recipients
 }
 
 /// A notice as the deliveries table holds it. Its recipients are the rows.
