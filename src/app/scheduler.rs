@@ -44,7 +44,7 @@ impl Scheduler {
     /// late that has a grace. If it fails, [`Scheduler::run`] does it again.
     pub async fn catch_up(&self, stop: &CancellationToken) {
         let pulse = self.pulse.start();
-        if let Err(error) = self.watch_deadlines(&pulse, stop).await {
+        if let Err(error) = self.watch_deadlines(&mut None, &pulse, stop).await {
             tracing::debug!(%error, "cannot catch up yet");
         }
     }
@@ -53,8 +53,9 @@ impl Scheduler {
     pub async fn run(self, stop: CancellationToken) {
         let pulse = self.pulse.start();
         let trouble = Trouble::new("watching deadlines");
+        let mut next = None;
         while !stop.is_cancelled() {
-            let looked = self.watch_deadlines(&pulse, &stop).await;
+            let looked = self.watch_deadlines(&mut next, &pulse, &stop).await;
             let works = looked.is_ok();
             let wake = match looked {
                 Ok(wake) => {
@@ -78,14 +79,17 @@ impl Scheduler {
         }
     }
 
-    /// Makes late what is overdue, and returns when to look again.
+    /// Makes late what is overdue, and returns when to look again. `next` is the next deadline, as far as that was
+    /// known before and is now.
     async fn watch_deadlines(
         &self,
+        next: &mut Option<Timestamp>,
         pulse: &Beating,
         stop: &CancellationToken,
     ) -> Result<Timestamp, StoreError> {
         let outage = self.vigil.outage(self.clock.now()).await?;
-        let next = self.pass_deadlines(outage, pulse, stop).await?;
+        let known = next.take();
+        *next = self.pass_deadlines(known, outage, pulse, stop).await?;
         let now = self.clock.now();
         if stop.is_cancelled() {
             return Ok(now);
@@ -101,6 +105,7 @@ impl Scheduler {
     /// that lies ahead.
     async fn pass_deadlines(
         &self,
+        mut known: Option<Timestamp>,
         outage: Option<Outage>,
         pulse: &Beating,
         stop: &CancellationToken,
@@ -110,7 +115,11 @@ impl Scheduler {
         let next = loop {
             pulse.working();
             let now = self.clock.now();
-            let next = self.store.next_deadline().await?;
+            // What is known to have passed need not be asked for: that would be time that an alert loses.
+            let next = match known.take() {
+                Some(known) if known < now => Some(known),
+                _ => self.store.next_deadline().await?,
+            };
             if stop.is_cancelled() {
                 return Ok(next);
             }
