@@ -56,8 +56,7 @@ pub(crate) fn alerts(
     rate: f64,
 ) -> Alerts {
     bench.sink.rest();
-    let creating = bench.runtime.block_on(create(bench, program));
-    let (deadlines, last) = creating;
+    let (deadlines, last) = bench.runtime.block_on(create(bench, program));
     let left = Duration::from_micros((last - now()).max(0).unsigned_abs());
     let lasting = left + Duration::from_millis(200);
     let phase = bench.trigger(program, database, Pace::PerSecond(rate), lasting);

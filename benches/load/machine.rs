@@ -14,6 +14,7 @@ pub(crate) fn description(directory: &Path) -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let system = field("/etc/os-release", "PRETTY_NAME", '=');
     let kernel = read("/proc/sys/kernel/osrelease");
+    let load = read("/proc/loadavg");
     let mut text = format!(
         "{}, {cores} cores",
         cpu.unwrap_or("unknown processor".into())
@@ -24,9 +25,10 @@ pub(crate) fn description(directory: &Path) -> String {
     }
     let _ = write!(
         text,
-        "; {}, Linux {}; databases on {}, where a write of 4 KiB is durable after {:.2} ms",
+        "; {}, Linux {}; load average {} before; databases on {}, where a write of 4 KiB is durable after {:.2} ms",
         system.unwrap_or("unknown system".into()).trim_matches('"'),
         kernel.trim(),
+        load.split(' ').next().unwrap_or_default(),
         file_system(directory).unwrap_or("an unknown file system".into()),
         durable_write_ms(directory)
     );

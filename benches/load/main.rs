@@ -129,6 +129,9 @@ fn main() {
     let has_chosen = options.growth || !options.rows.is_empty();
     let wants = |row: u8| options.rows.contains(&row) || !has_chosen;
     println!("{}\n", machine::description(bench.directory.path()));
+    if is_quick {
+        println!("Only to see whether it works: the figures mean nothing.\n");
+    }
     if (1..=9).any(wants) {
         println!("{}", bench.rows(wants));
     }

@@ -174,6 +174,8 @@ fn expect_answer(server: SocketAddr) {
     let request = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     let mut answer = String::new();
     let mut stream = TcpStream::connect(server).expect("it listens");
+    let patience = Some(Duration::from_mins(1));
+    stream.set_read_timeout(patience).expect("a socket");
     stream.write_all(request).expect("it reads");
     stream.read_to_string(&mut answer).expect("it answers");
     assert!(answer.starts_with("HTTP/1.1 200 "), "wrong: {answer}");
