@@ -14,10 +14,10 @@ use super::health::Pulse;
 use super::metrics::Metrics;
 use super::trouble::{Trouble, chain};
 use super::use_cases::Bells;
-use crate::domain::Timestamp;
+use crate::domain::{NoticeKind, Timestamp};
 use crate::ports::{
-    Claim, Clock, Delivery, DeliveryKey, Message, Notifier, NotifyError, Outcome, StoreError,
-    WatcherStore,
+    Claim, Clock, Delivery, DeliveryKey, Message, Notifier, NotifyError, Outcome, Progress,
+    StoreError, WatcherStore,
 };
 
 /// The loop that hands what is owed to the notifier, and records what became of it.
@@ -142,6 +142,7 @@ impl DeliveryLoop {
         lease_end: Timestamp,
         hand: OwnedSemaphorePermit,
     ) {
+        let _under_way = self.metrics.under_way();
         let drop_at = lease_end.before(Self::MARGIN);
         let slow_at = self.clock.now().after(Self::SLOW);
         let mut hand = Some(hand);
@@ -160,8 +161,10 @@ impl DeliveryLoop {
             events,
             recipient,
         };
+        let mut progress = Progress::default();
         let result = {
-            let attempt = AssertUnwindSafe(self.notifier.deliver(&message)).catch_unwind();
+            let attempt = self.notifier.deliver(&message, &mut progress);
+            let attempt = AssertUnwindSafe(attempt).catch_unwind();
             tokio::pin!(attempt);
             loop {
                 tokio::select! {
@@ -179,6 +182,16 @@ impl DeliveryLoop {
                 }
             }
         };
+        if result.is_err() {
+            self.metrics.delivery_error(progress.stage);
+        }
+        // Later attempts would tell how long the mail server was away, not what this program costs.
+        if attempts == 0
+            && message.notice.kind == NoticeKind::Late
+            && let Some(begun) = progress.begun
+        {
+            self.metrics.alerted(begun.since(message.notice.deadline));
+        }
         let outcome = self.judge(&message, attempts, result);
         self.settle(&key, &outcome, lease_end).await;
         drop(hand);

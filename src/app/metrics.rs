@@ -31,6 +31,9 @@ pub struct Metrics {
     deliveries: Family<DeliveryLabel, Counter>,
     late_delay: Histogram,
     delivery_delay: Histogram,
+    alert_delay: Histogram,
+    delivery_errors: Family<StageLabel, Counter>,
+    under_way: Gauge,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -50,6 +53,21 @@ struct DeliveryLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StageLabel {
+    stage: &'static str,
+}
+
+/// A delivery that counts as under way until this is dropped.
+#[derive(Debug)]
+pub(super) struct UnderWay(Gauge);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StateLabel {
     state: &'static str,
 }
@@ -58,6 +76,13 @@ struct StateLabel {
 struct PartLabel {
     part: &'static str,
 }
+
+/// Whole milliseconds where the aim lies, since that is what timestamps tell apart, then ever coarser up to a quarter
+/// of an hour.
+const ALERT_DELAYS: [f64; 29] = [
+    0.001, 0.002, 0.003, 0.004, 0.005, 0.006, 0.007, 0.008, 0.009, 0.01, 0.012, 0.015, 0.02, 0.03,
+    0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0,
+];
 
 impl Default for Metrics {
     fn default() -> Self {
@@ -74,6 +99,9 @@ impl Default for Metrics {
             deliveries: Family::default(),
             late_delay: delays(),
             delivery_delay: delays(),
+            alert_delay: Histogram::new(ALERT_DELAYS),
+            delivery_errors: Family::default(),
+            under_way: Gauge::default(),
             registry: Registry::default(),
         };
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
@@ -123,6 +151,21 @@ impl Default for Metrics {
             "From a notice to its acceptance by the notifier",
             metrics.delivery_delay.clone(),
         );
+        registry.register(
+            "alert_delay_seconds",
+            "From a deadline to the first byte to the mail server that tells of it, in first attempts",
+            metrics.alert_delay.clone(),
+        );
+        registry.register(
+            "delivery_errors",
+            "Attempts to deliver that failed or were refused, by what they were about",
+            metrics.delivery_errors.clone(),
+        );
+        registry.register(
+            "deliveries_under_way",
+            "Attempts to deliver that are being made now",
+            metrics.under_way.clone(),
+        );
         Self {
             registry,
             ..metrics
@@ -163,6 +206,24 @@ impl Metrics {
 
     pub(super) fn refused(&self, kind: NoticeKind) {
         self.delivery(kind, "refused");
+    }
+
+    /// A first attempt to tell of a lateness began this long after the deadline.
+    pub(super) fn alerted(&self, delay: Duration) {
+        self.alert_delay.observe(delay.as_secs_f64());
+    }
+
+    /// An attempt ended at `stage`.
+    pub(super) fn delivery_error(&self, stage: &'static str) {
+        self.delivery_errors
+            .get_or_create(&StageLabel { stage })
+            .inc();
+    }
+
+    /// A delivery is under way for as long as the answer lives.
+    pub(super) fn under_way(&self) -> UnderWay {
+        self.under_way.inc();
+        UnderWay(self.under_way.clone())
     }
 
     fn delivery(&self, kind: NoticeKind, result: &'static str) {

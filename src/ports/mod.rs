@@ -31,7 +31,7 @@ pub mod store;
 
 pub use clock::Clock;
 pub use heartbeat::Heartbeat;
-pub use notifier::{Message, Notifier, NotifyError};
+pub use notifier::{Message, Notifier, NotifyError, Progress};
 pub use store::{
     Census, Claim, Delivery, DeliveryKey, Detail, InsertError, Key, Outcome, Record, StoreError,
     TransactError, Transacted, WatcherStore,

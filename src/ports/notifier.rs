@@ -4,7 +4,7 @@ use std::error::Error;
 
 use async_trait::async_trait;
 
-use crate::domain::{Event, Notice, Recipient};
+use crate::domain::{Event, Notice, Recipient, Timestamp};
 
 /// One notice for one recipient: the unit of delivery.
 #[derive(Clone, Debug)]
@@ -15,6 +15,26 @@ pub struct Message {
     pub events: Vec<Event>,
     /// Who is to be told.
     pub recipient: Recipient,
+}
+
+/// How far an attempt to deliver a message has come: for logs and metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// What the engine is about, such as `connecting`. Failures are counted by it, so it is one of a few.
+    pub stage: &'static str,
+    /// When the first byte of the attempt left for the server that is to take the message over; `None` if
+    /// there is no such server, or none left that the attempt could go on from.
+    pub begun: Option<Timestamp>,
+}
+
+impl Default for Progress {
+    /// Nothing has been done yet.
+    fn default() -> Self {
+        Self {
+            stage: "delivering",
+            begun: None,
+        }
+    }
 }
 
 /// Tells people of notices.
@@ -30,6 +50,9 @@ pub struct Message {
 ///
 /// *Time.* The engine bounds its own waiting, to about a minute. The delivery loop drops a call that takes
 /// longer than a lease; dropping it must leave nothing behind that a later call would trip over.
+///
+/// *Progress.* The engine notes in `progress` how far it has come, when it has come so far: the caller reads it
+/// however the attempt ends, also when it is dropped.
 #[async_trait]
 pub trait Notifier: Send + Sync {
     /// Hands `message` over. `Ok` means that somebody else has taken responsibility for it.
@@ -39,7 +62,7 @@ pub trait Notifier: Send + Sync {
     /// [`NotifyError::Refused`] only if this recipient can never be reached with this message, however
     /// often it is tried. All else, a wrong password of ours included, is [`NotifyError::TryAgain`]: an
     /// alert is not lost because a server was set up wrongly for an hour.
-    async fn deliver(&self, message: &Message) -> Result<(), NotifyError>;
+    async fn deliver(&self, message: &Message, progress: &mut Progress) -> Result<(), NotifyError>;
 }
 
 /// Why a message was not handed over.

@@ -12,7 +12,7 @@ use nights_watch::adapters::storage::sqlite::SqliteStore;
 use nights_watch::app::heartbeat::Condition;
 use nights_watch::domain::HistoryPolicy;
 use nights_watch::ports::{
-    Clock, Heartbeat, Message, Notifier, NotifyError, StoreError, WatcherStore,
+    Clock, Heartbeat, Message, Notifier, NotifyError, Progress, StoreError, WatcherStore,
 };
 use reqwest::Method;
 use tokio::sync::{Semaphore, mpsc};
@@ -29,7 +29,8 @@ mock! {
 
     #[async_trait]
     impl Notifier for Engine {
-        async fn deliver(&self, message: &Message) -> Result<(), NotifyError>;
+        async fn deliver(&self, message: &Message, progress: &mut Progress)
+        -> Result<(), NotifyError>;
     }
 }
 
@@ -47,7 +48,7 @@ fn engine(
 ) -> (Arc<MockEngine>, mpsc::UnboundedReceiver<String>) {
     let (attempts, attempted) = mpsc::unbounded_channel();
     let mut engine = MockEngine::new();
-    engine.expect_deliver().returning(move |message| {
+    engine.expect_deliver().returning(move |message, _| {
         let line = format!("{}: {}", message.recipient, message.notice.subject());
         let answer = answer(&line);
         let _ = attempts.send(line);
@@ -443,7 +444,7 @@ struct Troubled {
 
 #[async_trait]
 impl Notifier for Troubled {
-    async fn deliver(&self, message: &Message) -> Result<(), NotifyError> {
+    async fn deliver(&self, message: &Message, _: &mut Progress) -> Result<(), NotifyError> {
         let to = message.recipient.as_str();
         if to.starts_with("hang") {
             std::future::pending::<()>().await;
@@ -475,6 +476,63 @@ async fn recipients_over_whom_the_server_hangs_do_not_hold_up_the_others() {
     eventually(async || {
         house.advance_millis(100);
         told.try_recv().is_ok_and(|to| to == "ops@example.org")
+    })
+    .await;
+    eventually(async || {
+        let metrics = house.get("/metrics").await.text;
+        metrics.contains("nights_watch_deliveries_under_way 99\n")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_alert_is_timed_from_the_deadline_to_the_first_byte_of_the_first_attempt() {
+    let house = House::open().await;
+    let _scheduler = house.start_scheduler();
+    let clock = Arc::clone(&house.clock);
+    let fails = AtomicBool::new(true);
+    let mut engine = MockEngine::new();
+    engine.expect_deliver().returning(move |_, progress| {
+        progress.stage = "shaking hands";
+        clock.advance(Duration::from_millis(7));
+        progress.begun = Some(clock.now());
+        progress.stage = "talking";
+        clock.advance(Duration::from_millis(50));
+        if fails.swap(false, Ordering::Relaxed) {
+            Err(later())
+        } else {
+            Ok(())
+        }
+    });
+    let _delivery = house.start_delivery_by(Arc::new(engine));
+    let id = create_backup(&house, &["ops@example.org"]).await;
+    house.advance_millis(HOUR + 1);
+    // Until then nobody moves the clock but the engine.
+    let failed = "nights_watch_delivery_errors_total{stage=\"talking\"} 1\n";
+    eventually(async || house.get("/metrics").await.text.contains(failed)).await;
+    let delivered = async |kind: &str| {
+        let line = format!(
+            "nights_watch_delivery_attempts_total{{kind=\"{kind}\",result=\"delivered\"}} 1\n"
+        );
+        let metrics = async || house.get("/metrics").await.text;
+        eventually(async || {
+            house.advance_millis(1_000);
+            metrics().await.contains(&line)
+        })
+        .await;
+    };
+    delivered("late").await;
+    trigger(&house, &id).await;
+    delivered("resumed").await;
+    check_metric(&house, "nights_watch_alert_delay_seconds_sum 0.008").await;
+    check_metric(&house, "nights_watch_alert_delay_seconds_count 1").await;
+    for (bucket, count) in [("0.007", 0), ("0.008", 1)] {
+        let name = "nights_watch_alert_delay_seconds_bucket";
+        check_metric(&house, &format!("{name}{{le=\"{bucket}\"}} {count}")).await;
+    }
+    eventually(async || {
+        let metrics = house.get("/metrics").await.text;
+        metrics.contains("nights_watch_deliveries_under_way 0\n")
     })
     .await;
 }

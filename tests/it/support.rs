@@ -19,7 +19,7 @@ use nights_watch::app::{DeliveryLoop, Health, Metrics, NightsWatch, Scheduler};
 use nights_watch::domain::{Action, Filter, HistoryPolicy, Slug, Timestamp, WatcherId};
 use nights_watch::ports::{
     Census, Claim, DeliveryKey, Detail, Heartbeat, InsertError, Key, Message, Notifier,
-    NotifyError, Outcome, Record, StoreError, TransactError, Transacted, WatcherStore,
+    NotifyError, Outcome, Progress, Record, StoreError, TransactError, Transacted, WatcherStore,
 };
 use reqwest::header::HeaderMap;
 use reqwest::{Client, Method, RequestBuilder, Url};
@@ -360,7 +360,7 @@ struct Recorder(mpsc::UnboundedSender<String>);
 
 #[async_trait]
 impl Notifier for Recorder {
-    async fn deliver(&self, message: &Message) -> Result<(), NotifyError> {
+    async fn deliver(&self, message: &Message, _: &mut Progress) -> Result<(), NotifyError> {
         let line = format!("{}: {}", message.recipient, message.notice.subject());
         // A test that has seen enough may have dropped the inbox.
         let _ = self.0.send(line);

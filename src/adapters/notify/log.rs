@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use crate::ports::{Message, Notifier, NotifyError};
+use crate::ports::{Message, Notifier, NotifyError, Progress};
 
 /// Writes each notice to the log as a warning, which counts as delivered.
 #[derive(Clone, Copy, Debug, Default)]
@@ -10,7 +10,7 @@ pub struct LogNotifier;
 
 #[async_trait]
 impl Notifier for LogNotifier {
-    async fn deliver(&self, message: &Message) -> Result<(), NotifyError> {
+    async fn deliver(&self, message: &Message, _: &mut Progress) -> Result<(), NotifyError> {
         let notice = &message.notice;
         tracing::warn!(
             to = message.recipient.as_str(),

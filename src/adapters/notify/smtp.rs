@@ -18,8 +18,8 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use crate::domain::NoticeKind;
-use crate::ports::{Clock, Message, Notifier, NotifyError};
+use crate::domain::{NoticeKind, Timestamp};
+use crate::ports::{Clock, Message, Notifier, NotifyError, Progress};
 
 /// How the connection to the mail server is protected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,39 +150,55 @@ impl SmtpNotifier {
         Ok(lookup.await??)
     }
 
-    async fn connect(&self) -> Result<AsyncSmtpConnection, Cause> {
+    /// A connection on which the server has greeted us, and when our first byte left on it.
+    async fn connect(&self) -> Result<(AsyncSmtpConnection, Timestamp), Cause> {
         let server = self.look_up().await?;
         let server = server.as_slice();
         if self.encryption == Encryption::Tls {
             let tls = self.tls.clone();
             let connection =
                 AsyncSmtpConnection::connect_tokio1(server, None, &self.hello, tls, None);
-            return Ok(connection.await?);
+            let connection = connection.await?;
+            // The handshake began with our byte, so this is later than that.
+            return Ok((connection, self.clock.now()));
         }
         let stream = TcpStream::connect(server).await?;
         // A mail is written in small pieces, each of which would wait for the one before it to be
         // acknowledged.
         stream.set_nodelay(true)?;
+        // The server speaks first, and is answered at once.
+        stream.readable().await?;
+        let begun = self.clock.now();
         let mut connection =
             AsyncSmtpConnection::connect_with_transport(Box::new(stream), &self.hello).await?;
         if let Some(tls) = &self.tls {
             connection.starttls(tls.clone(), &self.hello).await?;
         }
-        Ok(connection)
+        Ok((connection, begun))
     }
 
     /// The dialogue. What goes wrong before the server has heard of the recipient says nothing about the
     /// recipient, so it can be tried again, whatever the server says.
-    async fn hand_over(&self, to: Address, mail: &[u8]) -> Result<(), NotifyError> {
+    async fn hand_over(
+        &self,
+        to: Address,
+        mail: &[u8],
+        progress: &mut Progress,
+    ) -> Result<(), NotifyError> {
+        progress.stage = "connecting";
         let connection = timeout(Self::CONNECT, self.connect()).await;
         let connection = connection.unwrap_or_else(|_| Err("no answer in time".into()));
-        let mut connection = connection.map_err(|cause| self.try_again("connecting", cause))?;
+        let (mut connection, begun) =
+            connection.map_err(|cause| self.try_again(progress.stage, cause))?;
+        progress.begun = Some(begun);
         if let Some(credentials) = &self.credentials {
+            progress.stage = "logging in";
             let login = connection.auth(&[Mechanism::Plain, Mechanism::Login], credentials);
             login
                 .await
-                .map_err(|cause| self.try_again("logging in", cause))?;
+                .map_err(|cause| self.try_again(progress.stage, cause))?;
         }
+        progress.stage = "naming the sender";
         let mut parameters = Vec::new();
         if !to.to_string().is_ascii() {
             if !connection
@@ -199,18 +215,16 @@ impl SmtpNotifier {
         }
         let from = MailFrom::new(Some(self.sender.email.clone()), parameters);
         let from = connection.command(from).await;
-        from.map_err(|cause| self.try_again("naming the sender", cause))?;
-        let about = |stage| move |cause| self.about_recipient(stage, cause);
+        from.map_err(|cause| self.try_again(progress.stage, cause))?;
+        progress.stage = "naming the recipient";
         let recipient = connection.command(Rcpt::new(to, Vec::new())).await;
-        recipient.map_err(about("naming the recipient"))?;
-        connection
-            .command(Data)
-            .await
-            .map_err(about("beginning the mail"))?;
-        connection
-            .message(mail)
-            .await
-            .map_err(about("handing over the mail"))?;
+        recipient.map_err(|cause| self.about_recipient(progress.stage, cause))?;
+        progress.stage = "beginning the mail";
+        let begun = connection.command(Data).await;
+        begun.map_err(|cause| self.about_recipient(progress.stage, cause))?;
+        progress.stage = "handing over the mail";
+        let taken = connection.message(mail).await;
+        taken.map_err(|cause| self.about_recipient(progress.stage, cause))?;
         // The mail is theirs now. How they say good-bye changes nothing, and nobody waits for it.
         if let Ok(place) = Arc::clone(&self.farewells).try_acquire_owned() {
             tokio::spawn(async move {
@@ -260,7 +274,8 @@ struct Failure {
 
 #[async_trait]
 impl Notifier for SmtpNotifier {
-    async fn deliver(&self, message: &Message) -> Result<(), NotifyError> {
+    async fn deliver(&self, message: &Message, progress: &mut Progress) -> Result<(), NotifyError> {
+        progress.stage = "composing";
         let to: Address =
             message.recipient.as_str().parse().map_err(
                 |error: lettre::address::AddressError| NotifyError::Refused(error.into()),
@@ -268,9 +283,8 @@ impl Notifier for SmtpNotifier {
         let mail = self
             .compose(message, to.clone())
             .map_err(NotifyError::Refused)?;
-        timeout(Self::DIALOGUE, self.hand_over(to, &mail))
-            .await
-            .unwrap_or_else(|_| Err(self.try_again("the dialogue", "it took too long")))
+        let handed = timeout(Self::DIALOGUE, self.hand_over(to, &mail, progress)).await;
+        handed.unwrap_or_else(|_| Err(self.try_again(progress.stage, "it took too long")))
     }
 }
 

@@ -13,7 +13,7 @@ use nights_watch::adapters::clock::ManualClock;
 use nights_watch::domain::{Action, Filter, Slug, Timestamp, WatcherId};
 use nights_watch::ports::{
     Census, Claim, Clock, DeliveryKey, Detail, InsertError, Key, Message, Notifier, NotifyError,
-    Outcome, Record, StoreError, TransactError, Transacted, WatcherStore,
+    Outcome, Progress, Record, StoreError, TransactError, Transacted, WatcherStore,
 };
 use tokio::sync::{Notify, oneshot};
 
@@ -478,7 +478,7 @@ impl Drop for Unheard<'_> {
 
 #[async_trait]
 impl Notifier for Port {
-    async fn deliver(&self, message: &Message) -> Result<(), NotifyError> {
+    async fn deliver(&self, message: &Message, _: &mut Progress) -> Result<(), NotifyError> {
         let (server, to) = (self.server, &message.recipient);
         let what = format!("{server} tells {to}: {}", told(&message.notice));
         let panic = || resume_unwind(Box::new("the seed wanted it"));
