@@ -12,6 +12,7 @@ mod import;
 mod loops;
 mod openapi;
 mod simulation;
+mod smtp;
 mod support;
 
 mod binary;

@@ -105,6 +105,7 @@ class Handler:
                 "received": time.time(),
             }
         )
+        server.began = None
         return "250 2.0.0 taken"
 
     async def handle_QUIT(self, server, session, envelope):
@@ -114,7 +115,7 @@ class Handler:
 
 
 class Server(SMTP):
-    """Notes when the first byte of a connection came."""
+    """Notes when the first byte of a connection came, or the first one after a message."""
 
     began = None
     hangs_on_quit = False

@@ -44,7 +44,7 @@ pub(crate) struct Mail {
     headers: Vec<(String, String)>,
     /// The decoded plain text, its lines ended by a line feed.
     pub(crate) body: String,
-    /// When the first byte of its connection came, in seconds since 1970.
+    /// When the first byte came that its connection had for it, in seconds since 1970.
     pub(crate) at: f64,
     /// When it had come wholly, in seconds since 1970.
     pub(crate) received: f64,

@@ -1,4 +1,5 @@
 //! Notification engines.
 
+mod connections;
 pub mod log;
 pub mod smtp;

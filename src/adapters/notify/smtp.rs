@@ -13,11 +13,13 @@ use lettre::transport::smtp::authentication::{Credentials, Mechanism};
 use lettre::transport::smtp::client::{AsyncSmtpConnection, TlsParameters};
 use lettre::transport::smtp::commands::{Data, Mail as MailFrom, Rcpt};
 use lettre::transport::smtp::extension::{ClientId, Extension, MailBodyParameter, MailParameter};
+use lettre::transport::smtp::response::Severity;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::connections::{Connection, Idle};
 use crate::domain::{NoticeKind, Timestamp};
 use crate::ports::{Clock, Message, Notifier, NotifyError, Progress};
 
@@ -58,9 +60,10 @@ pub enum InvalidSettings {
     Encryption(#[source] lettre::transport::smtp::Error),
 }
 
-/// Hands mails to one SMTP server, one recipient and one connection for each.
+/// Hands mails to one SMTP server, a dialogue for each recipient, and a connection for each dialogue while it lasts.
 ///
-/// So a recipient that the server refuses, or hangs over, costs no other recipient anything.
+/// So a recipient that the server refuses, or hangs over, costs no other recipient anything. A connection whose
+/// dialogue came to its good end waits a while for the next one; all others are closed.
 pub struct SmtpNotifier {
     sender: Mailbox,
     host: String,
@@ -72,19 +75,21 @@ pub struct SmtpNotifier {
     clock: Arc<dyn Clock>,
     /// How many name look-ups may be under way. Each has a thread, also after nobody waits for it any more.
     lookups: Arc<Semaphore>,
-    /// How many connections may be saying good-bye.
-    farewells: Arc<Semaphore>,
+    idle: Arc<Idle>,
 }
 
 type Cause = Box<dyn Error + Send + Sync>;
+
+const OUT_OF_STEP: &str = "the answer does not fit the command";
 
 impl SmtpNotifier {
     /// How long it may take to reach the server.
     const CONNECT: Duration = Duration::from_secs(10);
     /// How long the whole dialogue may take.
     const DIALOGUE: Duration = Duration::from_mins(1);
-    /// How long the server may take to say good-bye, once it has taken the mail.
-    const FAREWELL: Duration = Duration::from_secs(5);
+    /// How long the server may take for its first answer on a connection that has waited, which it or a firewall
+    /// may have forgotten.
+    const FIRST_ANSWER: Duration = Duration::from_secs(3);
 
     /// A notifier with these settings, which dates its mails by `clock`. It does not connect yet.
     ///
@@ -111,7 +116,7 @@ impl SmtpNotifier {
             hello: ClientId::default(),
             clock,
             lookups: Arc::new(Semaphore::new(4)),
-            farewells: Arc::new(Semaphore::new(32)),
+            idle: Idle::new(),
         })
     }
 
@@ -150,7 +155,7 @@ impl SmtpNotifier {
         Ok(lookup.await??)
     }
 
-    /// A connection on which the server has greeted us, and when our first byte left on it.
+    /// A new connection on which the server has greeted us, and when our first byte left on it.
     async fn connect(&self) -> Result<(AsyncSmtpConnection, Timestamp), Cause> {
         let server = self.look_up().await?;
         let server = server.as_slice();
@@ -185,26 +190,82 @@ impl SmtpNotifier {
         mail: &[u8],
         progress: &mut Progress,
     ) -> Result<(), NotifyError> {
+        let mut connection = self.begin(&to, mail, progress).await?;
+        let wire = &mut connection.wire;
+        progress.stage = "naming the recipient";
+        let recipient = wire.command(Rcpt::new(to, Vec::new())).await;
+        recipient.map_err(|cause| self.about_recipient(progress.stage, cause))?;
+        progress.stage = "beginning the mail";
+        let begun = wire.command(Data).await;
+        let begun = begun.map_err(|cause| self.about_recipient(progress.stage, cause))?;
+        // This answer is like no other. If it is another then somebody gave an answer too many, and the next ones
+        // would be taken for what they are not, up to a success that is none.
+        if !begun.has_code(354) {
+            return Err(self.try_again(progress.stage, OUT_OF_STEP));
+        }
+        progress.stage = "handing over the mail";
+        let taken = wire.message(mail).await;
+        let taken = taken.map_err(|cause| self.about_recipient(progress.stage, cause))?;
+        if taken.code().severity != Severity::PositiveCompletion {
+            return Err(self.try_again(progress.stage, OUT_OF_STEP));
+        }
+        // The mail is theirs now.
+        if taken.has_code(250) {
+            self.idle.keep(connection);
+        } else {
+            self.idle.part_with(connection);
+        }
+        Ok(())
+    }
+
+    /// A connection on which the server has accepted the sender.
+    ///
+    /// Until then nothing was handed over. So if that fails on a connection that has waited, in whatever way, a new
+    /// one takes its place, and nobody is told.
+    async fn begin(
+        &self,
+        to: &Address,
+        mail: &[u8],
+        progress: &mut Progress,
+    ) -> Result<Connection, NotifyError> {
+        if let Some(mut connection) = self.idle.take() {
+            progress.begun = Some(self.clock.now());
+            let named = self.name_sender(&mut connection, to, mail, progress);
+            if let Ok(Ok(())) = timeout(Self::FIRST_ANSWER, named).await {
+                return Ok(connection);
+            }
+            progress.begun = None;
+        }
         progress.stage = "connecting";
-        let connection = timeout(Self::CONNECT, self.connect()).await;
-        let connection = connection.unwrap_or_else(|_| Err("no answer in time".into()));
-        let (mut connection, begun) =
-            connection.map_err(|cause| self.try_again(progress.stage, cause))?;
+        let wire = timeout(Self::CONNECT, self.connect()).await;
+        let wire = wire.unwrap_or_else(|_| Err("no answer in time".into()));
+        let (mut wire, begun) = wire.map_err(|cause| self.try_again(progress.stage, cause))?;
         progress.begun = Some(begun);
         if let Some(credentials) = &self.credentials {
             progress.stage = "logging in";
-            let login = connection.auth(&[Mechanism::Plain, Mechanism::Login], credentials);
+            let login = wire.auth(&[Mechanism::Plain, Mechanism::Login], credentials);
             login
                 .await
                 .map_err(|cause| self.try_again(progress.stage, cause))?;
         }
+        let mut connection = Connection::new(wire);
+        self.name_sender(&mut connection, to, mail, progress)
+            .await?;
+        Ok(connection)
+    }
+
+    async fn name_sender(
+        &self,
+        connection: &mut Connection,
+        to: &Address,
+        mail: &[u8],
+        progress: &mut Progress,
+    ) -> Result<(), NotifyError> {
         progress.stage = "naming the sender";
+        let wire = &mut connection.wire;
         let mut parameters = Vec::new();
         if !to.to_string().is_ascii() {
-            if !connection
-                .server_info()
-                .supports_feature(Extension::SmtpUtfEight)
-            {
+            if !wire.server_info().supports_feature(Extension::SmtpUtfEight) {
                 let reason = "the mail server does not take addresses with such letters";
                 return Err(NotifyError::Refused(reason.into()));
             }
@@ -214,24 +275,8 @@ impl SmtpNotifier {
             parameters.push(MailParameter::Body(MailBodyParameter::EightBitMime));
         }
         let from = MailFrom::new(Some(self.sender.email.clone()), parameters);
-        let from = connection.command(from).await;
+        let from = wire.command(from).await;
         from.map_err(|cause| self.try_again(progress.stage, cause))?;
-        progress.stage = "naming the recipient";
-        let recipient = connection.command(Rcpt::new(to, Vec::new())).await;
-        recipient.map_err(|cause| self.about_recipient(progress.stage, cause))?;
-        progress.stage = "beginning the mail";
-        let begun = connection.command(Data).await;
-        begun.map_err(|cause| self.about_recipient(progress.stage, cause))?;
-        progress.stage = "handing over the mail";
-        let taken = connection.message(mail).await;
-        taken.map_err(|cause| self.about_recipient(progress.stage, cause))?;
-        // The mail is theirs now. How they say good-bye changes nothing, and nobody waits for it.
-        if let Ok(place) = Arc::clone(&self.farewells).try_acquire_owned() {
-            tokio::spawn(async move {
-                let _ = timeout(Self::FAREWELL, connection.quit()).await;
-                drop(place);
-            });
-        }
         Ok(())
     }
 
