@@ -186,7 +186,8 @@ async fn serve(
         while is_mail && line != "." {
             line = lines.next_line().await.ok()??;
         }
-        word = line.split([' ', ':']).next().unwrap_or_default().to_owned();
+        let first = line.split([' ', ':']).next();
+        word = first.map(str::to_owned)?;
     }
 }
 
