@@ -24,7 +24,8 @@ use crate::ports::{
 ///
 /// A delivery is claimed, made, and settled. It is retried for as long as it takes, up to five days, and
 /// others do not wait for it: a delivery that is slow gives up its place among those that are made at a
-/// time, and goes on beside them.
+/// time, and goes on beside them. Retries have places of their own, so that what is to be told for the first time
+/// does not wait behind hundreds of them that hang.
 pub struct DeliveryLoop {
     /// Where the deliveries are.
     pub store: Arc<dyn WatcherStore>,
@@ -42,13 +43,22 @@ pub struct DeliveryLoop {
     pub poll: Option<Duration>,
 }
 
+/// The places of deliveries that are made at a time.
+struct Hands {
+    first: Arc<Semaphore>,
+    again: Arc<Semaphore>,
+}
+
 impl DeliveryLoop {
-    /// How many quick deliveries are made at a time.
+    /// How many quick first attempts are made at a time.
     const HANDS: usize = 32;
+    /// How many quick retries are. Together that is within the fifty connections that mail servers commonly allow.
+    const RETRYING: usize = 16;
     /// A delivery that takes longer than this gives up its place to another.
     const SLOW: Duration = Duration::from_secs(1);
-    /// How many deliveries are under way in all: a server that hangs must not take all memory.
-    const MOST: usize = 256;
+    /// How many deliveries are under way in all, retries that wait for their turn included: a server that hangs must
+    /// not take all memory.
+    const MOST: usize = 512;
     /// How long a claim holds, and so how long a delivery may take.
     const LEASE: Duration = Duration::from_mins(5);
     /// A delivery is dropped this long before its lease ends, so that it is settled in time.
@@ -63,7 +73,10 @@ impl DeliveryLoop {
         let this = Arc::new(self);
         let pulse = this.pulse.start();
         let trouble = Trouble::new("reading what is owed");
-        let hands = Arc::new(Semaphore::new(Self::HANDS));
+        let hands = Hands {
+            first: Arc::new(Semaphore::new(Self::HANDS)),
+            again: Arc::new(Semaphore::new(Self::RETRYING)),
+        };
         let mut under_way = JoinSet::new();
         while !stop.is_cancelled() {
             while under_way.try_join_next().is_some() {}
@@ -99,11 +112,12 @@ impl DeliveryLoop {
     /// Begins what is due while there are hands for it. Returns when to look again, unless somebody rings.
     async fn begin_due(
         self: &Arc<Self>,
-        hands: &Arc<Semaphore>,
+        hands: &Hands,
         under_way: &mut JoinSet<()>,
     ) -> Result<Option<Timestamp>, StoreError> {
         loop {
             let free = hands
+                .first
                 .available_permits()
                 .min(Self::MOST.saturating_sub(under_way.len()));
             if free == 0 {
@@ -128,10 +142,12 @@ impl DeliveryLoop {
                 return Ok(Some(now.after(Self::RETRY)));
             }
             for claim in claims {
-                let Ok(hand) = Arc::clone(hands).try_acquire_owned() else {
-                    break;
-                };
-                under_way.spawn(Arc::clone(self).deliver(claim, lease_end, hand));
+                // A retry waits for its hand beside the loop, so that others can be claimed meanwhile.
+                let is_first = claim.delivery.attempts == 0;
+                let hand = is_first.then(|| Arc::clone(&hands.first).try_acquire_owned());
+                let hand = hand.and_then(Result::ok);
+                let again = Arc::clone(&hands.again);
+                under_way.spawn(Arc::clone(self).deliver(claim, lease_end, hand, again));
             }
         }
     }
@@ -140,12 +156,20 @@ impl DeliveryLoop {
         self: Arc<Self>,
         claim: Claim,
         lease_end: Timestamp,
-        hand: OwnedSemaphorePermit,
+        hand: Option<OwnedSemaphorePermit>,
+        again: Arc<Semaphore>,
     ) {
-        let _under_way = self.metrics.under_way();
+        let mut hand = match hand {
+            Some(hand) => Some(hand),
+            None => again.acquire_owned().await.ok(),
+        };
         let drop_at = lease_end.before(Self::MARGIN);
+        if self.clock.now() >= drop_at {
+            // It has waited for so long that somebody else may claim it.
+            return self.bells.delivery.notify_one();
+        }
+        let _under_way = self.metrics.under_way();
         let slow_at = self.clock.now().after(Self::SLOW);
-        let mut hand = Some(hand);
         let Claim {
             key,
             delivery,

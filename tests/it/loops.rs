@@ -1,6 +1,6 @@
 //! The scheduler and the delivery loop, by the hands of a clock that the test moves.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -533,6 +533,73 @@ async fn an_alert_is_timed_from_the_deadline_to_the_first_byte_of_the_first_atte
     eventually(async || {
         let metrics = house.get("/metrics").await.text;
         metrics.contains("nights_watch_deliveries_under_way 0\n")
+    })
+    .await;
+}
+
+/// A notifier that reaches who does not begin with `hang`; the others fail at first, and then hang.
+struct Worsening {
+    reached: mpsc::UnboundedSender<String>,
+    tried: Mutex<HashSet<String>>,
+    hanging: Arc<AtomicUsize>,
+}
+
+#[async_trait]
+impl Notifier for Worsening {
+    async fn deliver(&self, message: &Message, _: &mut Progress) -> Result<(), NotifyError> {
+        let to = message.recipient.as_str();
+        if to.starts_with("hang") {
+            if self.tried.lock().unwrap().insert(to.to_owned()) {
+                return Err(later());
+            }
+            self.hanging.fetch_add(1, Ordering::Relaxed);
+            std::future::pending::<()>().await;
+        }
+        let _ = self.reached.send(message.notice.subject());
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn what_is_told_for_the_first_time_does_not_wait_behind_hundreds_of_retries_that_hang() {
+    const HUNDREDS: usize = 4;
+    let house = House::open().await;
+    let _scheduler = house.start_scheduler();
+    let (reached, mut told) = mpsc::unbounded_channel();
+    let hanging = Arc::new(AtomicUsize::new(0));
+    let worsening = Worsening {
+        reached,
+        tried: Mutex::default(),
+        hanging: Arc::clone(&hanging),
+    };
+    let _delivery = house.start_delivery_by(Arc::new(worsening));
+    for hundred in 0..HUNDREDS {
+        let emails = (0..100).map(|n| format!("hang{n}@{hundred}.example.org"));
+        let emails: Vec<_> = emails.collect();
+        let name = format!("Trouble {hundred}");
+        let mut parameters = vec![("name", name.as_str()), ("periodicity", "3600")];
+        parameters.extend(emails.iter().map(|email| ("email", email.as_str())));
+        house.create_with(&parameters).await;
+    }
+    let id = create_backup(&house, &["ops@example.org"]).await;
+    house.advance_millis(HOUR + 1);
+    let late = within(told.recv()).await.expect("the notifier lives");
+    assert!(late.starts_with("[LATE]"), "{late}");
+    let failed = "nights_watch_delivery_attempts_total{kind=\"late\",result=\"failed\"}";
+    let failed = format!("{failed} {}\n", 100 * HUNDREDS);
+    eventually(async || house.get("/metrics").await.text.contains(&failed)).await;
+
+    // All retries come due. From here on the clock stands still, so nobody gives way.
+    house.advance_millis(1_000);
+    eventually(async || hanging.load(Ordering::Relaxed) > 0).await;
+    trigger(&house, &id).await;
+    let resumed = within(told.recv()).await.expect("the notifier lives");
+    assert!(resumed.starts_with("[RESUMED]"), "{resumed}");
+
+    // The retries make way for each other.
+    eventually(async || {
+        house.advance_millis(1_000);
+        hanging.load(Ordering::Relaxed) >= 100 * HUNDREDS
     })
     .await;
 }

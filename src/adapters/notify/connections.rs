@@ -40,7 +40,7 @@ struct Waiting {
 }
 
 impl Idle {
-    /// How many connections wait: as many as the delivery loop has hands.
+    /// How many connections wait: as many as the delivery loop has hands for first attempts.
     const MOST: usize = 32;
     /// How long one waits. Servers have patience for minutes, but their places are few.
     const LONGEST: Duration = Duration::from_secs(15);
