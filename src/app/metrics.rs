@@ -14,7 +14,7 @@ use prometheus_client::registry::Registry;
 
 use super::health::Readiness;
 use crate::domain::NoticeKind;
-use crate::ports::Census;
+use crate::ports::{Census, StoreObserver};
 
 /// Counters that the program keeps while it runs; they begin at zero with each start.
 #[derive(Debug)]
@@ -34,6 +34,8 @@ pub struct Metrics {
     alert_delay: Histogram,
     delivery_errors: Family<StageLabel, Counter>,
     under_way: Gauge,
+    commits: Histogram,
+    waiting_changes: Gauge,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -102,6 +104,9 @@ impl Default for Metrics {
             alert_delay: Histogram::new(ALERT_DELAYS),
             delivery_errors: Family::default(),
             under_way: Gauge::default(),
+            // Up to as many as a commit takes.
+            commits: Histogram::new(exponential_buckets(1.0, 2.0, 10)),
+            waiting_changes: Gauge::default(),
             registry: Registry::default(),
         };
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
@@ -166,10 +171,28 @@ impl Default for Metrics {
             "Attempts to deliver that are being made now",
             metrics.under_way.clone(),
         );
+        registry.register(
+            "store_commit_changes",
+            "Changes that shared a commit of the embedded store",
+            metrics.commits.clone(),
+        );
+        registry.register(
+            "store_waiting_changes",
+            "Changes that waited for the next commit when the last one ended",
+            metrics.waiting_changes.clone(),
+        );
         Self {
             registry,
             ..metrics
         }
+    }
+}
+
+impl StoreObserver for Metrics {
+    fn committed(&self, changes: usize, waiting: usize) {
+        self.commits.observe(changes as f64);
+        self.waiting_changes
+            .set(i64::try_from(waiting).unwrap_or(i64::MAX));
     }
 }
 

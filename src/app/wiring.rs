@@ -84,10 +84,10 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let notifier = open_notifier(config.email.as_ref(), &clock)?;
     let connections = share_of_descriptors();
     let listener = listen(&config.wsgi).await?;
-    let (store, poll) = open_store(&config).await?;
+    let metrics = Arc::new(Metrics::default());
+    let (store, poll) = open_store(&config, Arc::clone(&metrics)).await?;
 
     let bells = Arc::new(Bells::default());
-    let metrics = Arc::new(Metrics::default());
     let health = Arc::new(Health::new(
         Arc::clone(&store),
         Arc::clone(&clock),
@@ -196,7 +196,7 @@ pub async fn import(
         return Err(StartError::ImportSelf(file.to_owned()));
     }
     let from = SqliteStore::open(file, config.history.policy).map_err(StartError::ImportFrom)?;
-    let (to, _) = open_store(config).await?;
+    let (to, _) = open_store(config, Arc::default()).await?;
     let done = import::import(&from, &*to, without_notices).await;
     from.close().await;
     to.close().await;
@@ -206,12 +206,14 @@ pub async fn import(
 /// The store, and how often the loops have to look at it if others may change it.
 async fn open_store(
     config: &Config,
+    metrics: Arc<Metrics>,
 ) -> Result<(Arc<dyn WatcherStore>, Option<Duration>), StartError> {
     const POLL: Duration = Duration::from_secs(1);
     let policy = config.history.policy;
     match &config.storage {
         Storage::Sqlite { path } => {
-            let store = SqliteStore::open(path, policy).map_err(StartError::Sqlite)?;
+            let store = SqliteStore::open_observed(path, policy, metrics);
+            let store = store.map_err(StartError::Sqlite)?;
             tracing::info!(path = %absolute(path).display(), "storing in SQLite");
             Ok((Arc::new(store), None))
         }

@@ -34,5 +34,5 @@ pub use heartbeat::Heartbeat;
 pub use notifier::{Message, Notifier, NotifyError, Progress};
 pub use store::{
     Census, Claim, Delivery, DeliveryKey, Detail, InsertError, Key, Outcome, Record, StoreError,
-    TransactError, Transacted, WatcherStore,
+    StoreObserver, TransactError, Transacted, WatcherStore,
 };

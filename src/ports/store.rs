@@ -149,6 +149,17 @@ pub trait WatcherStore: Send + Sync {
     async fn close(&self);
 }
 
+/// Hears how a store works, for the metrics. A store that leaves commits to an engine has nothing to tell.
+pub trait StoreObserver: Send + Sync {
+    /// So many changes have shared a commit, and so many more were waiting for the next one.
+    fn committed(&self, changes: usize, waiting: usize);
+}
+
+/// Nobody listens.
+impl StoreObserver for () {
+    fn committed(&self, _: usize, _: usize) {}
+}
+
 /// How somebody names a watcher.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Key {

@@ -389,6 +389,12 @@ async fn the_log_has_triggers_and_health_checks_only_if_they_fail() {
     for path in ["healthz", "readyz", "metrics"] {
         assert_eq!(status(path).await, StatusCode::OK, "{path}");
     }
+    let metrics = program.client.get(program.at("metrics")).send().await;
+    let metrics = metrics.unwrap().text().await.unwrap();
+    let commits = "nights_watch_store_commit_changes_count ";
+    let commits = metrics.lines().find_map(|line| line.strip_prefix(commits));
+    let commits: u32 = commits.expect("they are counted").parse().unwrap();
+    assert!(commits >= 3, "{commits}: a creation and two triggers");
     assert_eq!(status("aaaaaaaa").await, StatusCode::NOT_FOUND);
     let slug = [("slug", "no-such-job")];
     assert_eq!(program.ask("trigger", &slug).await.0, StatusCode::NOT_FOUND);

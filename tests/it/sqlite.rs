@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nights_watch::adapters::storage::sqlite::{OpenError, SqliteStore};
@@ -11,7 +11,7 @@ use nights_watch::domain::{
     Recipient, Search, Timestamp, Watcher, WatcherId,
 };
 use nights_watch::ports::{
-    Claim, Detail, Key, Outcome, Record, StoreError, TransactError, WatcherStore,
+    Claim, Detail, Key, Outcome, Record, StoreError, StoreObserver, TransactError, WatcherStore,
 };
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -471,6 +471,36 @@ async fn whoever_shares_a_transaction_that_fails_is_told() {
     place.run("DROP TRIGGER poison");
     let found = act(&store, watcher.id, trigger(), at(100)).await;
     assert_eq!(found.history.len(), kept + 2);
+}
+
+/// How many changes each commit had, and how many waited.
+#[derive(Default)]
+struct Commits(Mutex<Vec<(usize, usize)>>);
+
+impl StoreObserver for Commits {
+    fn committed(&self, changes: usize, waiting: usize) {
+        self.0.lock().unwrap().push((changes, waiting));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_observer_hears_how_many_changes_share_a_commit() {
+    let place = Place::new();
+    let commits = Arc::new(Commits::default());
+    let observer = Arc::clone(&commits);
+    let policy = HistoryPolicy::default();
+    let store = SqliteStore::open_observed(&place.path(), policy, observer).expect("it opens");
+    let store = Arc::new(store);
+    let (watcher, _) = insert(&store, "aaaaaaaa", "Busy").await;
+    trigger_often(&store, watcher.id, 1_000).await;
+    store.close().await;
+    let commits = commits.0.lock().unwrap();
+    assert_eq!(
+        commits.iter().map(|(changes, _)| changes).sum::<usize>(),
+        1_001
+    );
+    assert!(commits.len() < 1_001, "no two changes have shared a commit");
+    assert_eq!(commits.last().map(|(_, waiting)| *waiting), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

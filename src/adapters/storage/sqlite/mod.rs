@@ -26,7 +26,7 @@ use crate::domain::{
 };
 use crate::ports::{
     Census, Claim, Delivery, DeliveryKey, Detail, InsertError, Key, Outcome, Record, StoreError,
-    TransactError, Transacted, WatcherStore,
+    StoreObserver, TransactError, Transacted, WatcherStore,
 };
 
 /// Keeps everything in one SQLite database, which it has for itself while it is open.
@@ -51,6 +51,19 @@ impl SqliteStore {
     /// [`OpenError`] if the file cannot be used, is another program's, was written by a later release, or is
     /// open already.
     pub fn open(path: &Path, policy: HistoryPolicy) -> Result<Self, OpenError> {
+        Self::open_observed(path, policy, Arc::new(()))
+    }
+
+    /// Opens the database as [`SqliteStore::open`] does, and tells `observer` of each commit.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`SqliteStore::open`].
+    pub fn open_observed(
+        path: &Path,
+        policy: HistoryPolicy,
+        observer: Arc<dyn StoreObserver>,
+    ) -> Result<Self, OpenError> {
         let lock = schema::lock(path)?;
         let connection = schema::open_writer(path)?;
         connection
@@ -60,7 +73,8 @@ impl SqliteStore {
             )
             .map_err(|error| OpenError::Database(path.to_owned(), error))?;
         let mut sweep = Sweep::new(policy);
-        let (writer, thread) = Writer::start(connection, lock, move |connection, jobs| {
+        let (writer, thread) = Writer::start(connection, lock, move |connection, jobs, waiting| {
+            observer.committed(jobs, waiting);
             sweep.after_commit(connection, jobs);
         })
         .map_err(|error| OpenError::File(path.to_owned(), error))?;

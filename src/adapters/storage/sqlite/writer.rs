@@ -101,11 +101,12 @@ fn corrupt(error: &rusqlite::Error) -> StoreError {
 }
 
 impl Writer {
-    /// Starts the thread, which keeps `lock` until it has closed the connection. It calls `after_commit` after each commit, with the number of jobs that shared it.
+    /// Starts the thread, which keeps `lock` until it has closed the connection. It calls `after_commit` after each
+    /// commit, with the number of jobs that shared it and of those that wait.
     pub(super) fn start(
         connection: Connection,
         lock: File,
-        after_commit: impl FnMut(&Connection, usize) + Send + 'static,
+        after_commit: impl FnMut(&Connection, usize, usize) + Send + 'static,
     ) -> std::io::Result<(Self, std::thread::JoinHandle<()>)> {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let thread = std::thread::Builder::new()
@@ -148,7 +149,7 @@ impl Writer {
 fn run(
     connection: &Connection,
     mut queue: mpsc::Receiver<Message>,
-    mut after_commit: impl FnMut(&Connection, usize),
+    mut after_commit: impl FnMut(&Connection, usize, usize),
 ) {
     let mut closing = false;
     while !closing {
@@ -172,10 +173,14 @@ fn run(
                 None
             };
         }
-        commit(connection, &mut jobs, &mut after_commit);
+        commit(connection, &mut jobs, |connection, count| {
+            after_commit(connection, count, queue.len());
+        });
         while closing && let Ok(message) = queue.try_recv() {
             if let Message::Job(job) = message {
-                commit(connection, &mut vec![job], &mut after_commit);
+                commit(connection, &mut vec![job], |connection, count| {
+                    after_commit(connection, count, queue.len());
+                });
             }
         }
     }
@@ -186,7 +191,7 @@ fn run(
 fn commit(
     connection: &Connection,
     jobs: &mut Vec<Box<dyn Job>>,
-    after_commit: &mut impl FnMut(&Connection, usize),
+    after_commit: impl FnOnce(&Connection, usize),
 ) {
     if jobs.is_empty() {
         return;
