@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use rand::RngExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -47,6 +47,8 @@ pub struct DeliveryLoop {
 struct Hands {
     first: Arc<Semaphore>,
     again: Arc<Semaphore>,
+    /// Rung when one is free again, or a delivery has ended.
+    freed: Notify,
 }
 
 impl DeliveryLoop {
@@ -73,15 +75,17 @@ impl DeliveryLoop {
         let this = Arc::new(self);
         let pulse = this.pulse.start();
         let trouble = Trouble::new("reading what is owed");
-        let hands = Hands {
+        let hands = Arc::new(Hands {
             first: Arc::new(Semaphore::new(Self::HANDS)),
             again: Arc::new(Semaphore::new(Self::RETRYING)),
-        };
+            freed: Notify::new(),
+        });
         let mut under_way = JoinSet::new();
+        let mut is_due = false;
         while !stop.is_cancelled() {
             while under_way.try_join_next().is_some() {}
             pulse.working();
-            let looked = this.begin_due(&hands, &mut under_way).await;
+            let looked = this.begin_due(is_due, &hands, &mut under_way).await;
             let works = looked.is_ok();
             let wake = match looked {
                 Ok(next) => {
@@ -97,22 +101,26 @@ impl DeliveryLoop {
                     this.clock.now().after(Self::RETRY)
                 }
             };
-            tokio::select! {
+            is_due = tokio::select! {
                 biased;
-                () = stop.cancelled() => {}
+                () = stop.cancelled() => false,
                 // While the store fails, ringing changes nothing, and failures ring.
-                () = this.bells.delivery.notified(), if works => {}
-                () = this.clock.sleep_until(wake) => {}
-            }
+                () = this.bells.delivery.notified(), if works => true,
+                () = hands.freed.notified(), if works => false,
+                () = this.clock.sleep_until(wake) => false,
+            };
         }
         let all = async { while under_way.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(Self::LAST_CALL, all).await;
     }
 
     /// Begins what is due while there are hands for it. Returns when to look again, unless somebody rings.
+    ///
+    /// What `is_due` for certain is claimed at once: to ask first would be time that an alert loses.
     async fn begin_due(
         self: &Arc<Self>,
-        hands: &Hands,
+        mut is_due: bool,
+        hands: &Arc<Hands>,
         under_way: &mut JoinSet<()>,
     ) -> Result<Option<Timestamp>, StoreError> {
         loop {
@@ -124,11 +132,17 @@ impl DeliveryLoop {
                 // Whoever finishes rings.
                 return Ok(None);
             }
-            let next = self.store.next_delivery().await?;
-            let Some(next) = next else { return Ok(None) };
+            let next = match is_due {
+                true => None,
+                false => match self.store.next_delivery().await? {
+                    Some(next) => Some(next),
+                    None => return Ok(None),
+                },
+            };
             // Not sooner: the answer may have taken long, and others may have claimed meanwhile.
             let now = self.clock.now();
             let lease_end = now.after(Self::LEASE);
+            let next = next.unwrap_or(now);
             // Nothing is put off for longer than a lease, so what lies further ahead was put off before the
             // clock stepped back. Claims of ours look the same, so this waits until there are none; those of
             // another server, whose clock may be ahead of ours, do not lie as far ahead as two leases.
@@ -137,17 +151,18 @@ impl DeliveryLoop {
                 return Ok(Some(next.min(lease_end)));
             }
             let claims = self.store.claim(next.max(now), lease_end, free).await?;
-            if claims.is_empty() {
+            if claims.is_empty() && !is_due {
                 // Somebody else was quicker; if not, asking again at once would not help.
                 return Ok(Some(now.after(Self::RETRY)));
             }
+            is_due = false;
             for claim in claims {
-                // A retry waits for its hand beside the loop, so that others can be claimed meanwhile.
+                // Who finds none waits for a retry's hand, beside the loop, so that others can be claimed meanwhile.
                 let is_first = claim.delivery.attempts == 0;
-                let hand = is_first.then(|| Arc::clone(&hands.first).try_acquire_owned());
-                let hand = hand.and_then(Result::ok);
-                let again = Arc::clone(&hands.again);
-                under_way.spawn(Arc::clone(self).deliver(claim, lease_end, hand, again));
+                let free = if is_first { &hands.first } else { &hands.again };
+                let hand = Arc::clone(free).try_acquire_owned().ok();
+                let hands = Arc::clone(hands);
+                under_way.spawn(Arc::clone(self).deliver(claim, lease_end, hand, hands));
             }
         }
     }
@@ -157,17 +172,20 @@ impl DeliveryLoop {
         claim: Claim,
         lease_end: Timestamp,
         hand: Option<OwnedSemaphorePermit>,
-        again: Arc<Semaphore>,
+        hands: Arc<Hands>,
     ) {
+        let drop_at = lease_end.before(Self::MARGIN);
         let mut hand = match hand {
             Some(hand) => Some(hand),
-            None => again.acquire_owned().await.ok(),
+            None => {
+                let hand = Arc::clone(&hands.again).acquire_owned().await.ok();
+                if self.clock.now() >= drop_at {
+                    // It has waited for so long that somebody else may claim it.
+                    return hands.freed.notify_one();
+                }
+                hand
+            }
         };
-        let drop_at = lease_end.before(Self::MARGIN);
-        if self.clock.now() >= drop_at {
-            // It has waited for so long that somebody else may claim it.
-            return self.bells.delivery.notify_one();
-        }
         let _under_way = self.metrics.under_way();
         let slow_at = self.clock.now().after(Self::SLOW);
         let Claim {
@@ -196,7 +214,7 @@ impl DeliveryLoop {
                     result = &mut attempt => break result.unwrap_or_else(|_| Err(try_again("it panicked"))),
                     () = self.clock.sleep_until(slow_at), if hand.is_some() => {
                         drop(hand.take());
-                        self.bells.delivery.notify_one();
+                        hands.freed.notify_one();
                     }
                     () = self.clock.sleep_until(drop_at) => {
                         if self.clock.now() >= drop_at {
@@ -219,7 +237,7 @@ impl DeliveryLoop {
         let outcome = self.judge(&message, attempts, result);
         self.settle(&key, &outcome, lease_end).await;
         drop(hand);
-        self.bells.delivery.notify_one();
+        hands.freed.notify_one();
     }
 
     /// What the result of an attempt means, which it also logs and counts.

@@ -39,7 +39,7 @@ pub struct NightsWatch {
 pub struct Bells {
     /// Rung when a deadline may have come to lie before those that the scheduler knows.
     pub scheduler: Notify,
-    /// Rung when a delivery has become due, or a hand is free for one.
+    /// Rung when a delivery has become due.
     pub delivery: Notify,
 }
 
