@@ -504,6 +504,24 @@ async fn the_observer_hears_how_many_changes_share_a_commit() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_journal_begins_anew_while_somebody_writes_on() {
+    let place = Place::new();
+    let store = Arc::new(place.open());
+    let (watcher, _) = insert(&store, "aaaaaaaa", "Busy").await;
+    trigger_often(&store, watcher.id, 10_000).await;
+    let journal = || std::fs::metadata(place.path().with_extension("db-wal")).unwrap();
+    let after_some = journal().len();
+    trigger_often(&store, watcher.id, 50_000).await;
+    let after_many = journal().len();
+    assert!(
+        after_many < 4 * after_some,
+        "{after_some} bytes, then {after_many}"
+    );
+    store.close().await;
+    assert_eq!(place.count("SELECT events FROM watchers"), 60_001);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_sweep_bounds_the_events_of_a_busy_watcher() {
     let place = Place::new();
     let store = Arc::new(place.open_with_limit(10));

@@ -2,12 +2,15 @@
 //!
 //! - `schema`: opening a file, its tables and their versions.
 //! - `writer`: the one thread that writes, and the commits that many callers share.
+//! - `checkpoints`, `sweep`: what keeps journal and history from growing, beside the writer or a little at a time.
 //! - `rows`: between rows and the domain.
 //!
 //! Reads run on connections of their own and see what was committed last.
 
+mod checkpoints;
 mod rows;
 mod schema;
+mod sweep;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -18,8 +21,10 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, ffi};
 use tokio::sync::Semaphore;
 
+use self::checkpoints::Checkpoints;
 use self::rows::Stored;
 pub use self::schema::OpenError;
+use self::sweep::Sweep;
 use self::writer::{Writer, is_corruption, store_error};
 use crate::domain::{
     Action, Change, Event, Filter, HistoryPolicy, Notice, Recipient, Slug, Timestamp, WatcherId,
@@ -73,9 +78,13 @@ impl SqliteStore {
             )
             .map_err(|error| OpenError::Database(path.to_owned(), error))?;
         let mut sweep = Sweep::new(policy);
+        let checkpoints = Checkpoints::start(path);
+        let mut checkpoints =
+            checkpoints.map_err(|error| OpenError::File(path.to_owned(), error))?;
         let (writer, thread) = Writer::start(connection, lock, move |connection, jobs, waiting| {
             observer.committed(jobs, waiting);
             sweep.after_commit(connection, jobs);
+            checkpoints.after_commit(connection, jobs);
         })
         .map_err(|error| OpenError::File(path.to_owned(), error))?;
         Ok(Self {
@@ -676,94 +685,4 @@ fn make_next_due(
         )?
         .execute((watcher, recipient, now.millis()))?;
     Ok(())
-}
-
-/// Takes away the events that nobody will read again, a little after some commits, round and round.
-///
-/// For each event that arrives two are looked at, so there are never many more than twice as many as are kept,
-/// and no trigger pays for a long history. As long as it finds little it looks less often.
-struct Sweep {
-    policy: HistoryPolicy,
-    pending: usize,
-    /// How often in a row it has found little.
-    calm: u32,
-}
-
-impl Sweep {
-    const STEP: usize = 1_024;
-    /// Each time that it finds little it waits for twice as many events, as often as this.
-    const CALMEST: u32 = 3;
-    /// A sixteenth of what it looks at is no longer little.
-    const WORTH_IT: usize = 16;
-
-    fn new(policy: HistoryPolicy) -> Self {
-        Self {
-            policy,
-            pending: 0,
-            calm: 0,
-        }
-    }
-
-    fn after_commit(&mut self, connection: &Connection, jobs: usize) {
-        self.pending += jobs;
-        if self.pending < Self::STEP << self.calm {
-            return;
-        }
-        self.pending = 0;
-        match self.step(connection) {
-            Ok(is_worth_it) if is_worth_it => self.calm = 0,
-            Ok(_) => self.calm = (self.calm + 1).min(Self::CALMEST),
-            Err(error) => {
-                tracing::warn!(%error, "old events could not be swept away; the next commits will try again");
-            }
-        }
-    }
-
-    /// Looks at some events, and returns whether a good part of them had to go.
-    fn step(&self, connection: &Connection) -> rusqlite::Result<bool> {
-        let transaction = connection.unchecked_transaction()?;
-        let from: i64 = transaction
-            .prepare_cached("SELECT swept FROM housekeeping")?
-            .query_row([], |row| row.get(0))?;
-        let limit = 2 * Self::STEP;
-        let mut seen = Vec::with_capacity(limit);
-        {
-            let mut statement = transaction.prepare_cached(
-                "SELECT e.row, e.number, e.at, w.events, w.last_event FROM events e \
-                 LEFT JOIN watchers w ON w.row = e.watcher WHERE e.row > ?1 ORDER BY e.row LIMIT ?2",
-            )?;
-            let mut rows = statement.query((from, limit))?;
-            while let Some(row) = rows.next()? {
-                let kept = match row.get::<_, Option<i64>>(3)? {
-                    None => false,
-                    Some(events) => {
-                        let rank = events - row.get::<_, i64>(1)?;
-                        self.policy.keeps(
-                            usize::try_from(rank).unwrap_or(0),
-                            Timestamp::from_millis(row.get(2)?),
-                            Timestamp::from_millis(row.get(4)?),
-                        )
-                    }
-                };
-                seen.push((row.get::<_, i64>(0)?, kept));
-            }
-        }
-        let mut delete = transaction.prepare_cached("DELETE FROM events WHERE row = ?1")?;
-        let mut gone = 0;
-        for (row, _) in seen.iter().filter(|(_, kept)| !kept) {
-            delete.execute([row])?;
-            gone += 1;
-        }
-        drop(delete);
-        let swept = if seen.len() < limit {
-            0
-        } else {
-            seen.last().map_or(0, |(row, _)| *row)
-        };
-        transaction
-            .prepare_cached("UPDATE housekeeping SET swept = ?1")?
-            .execute([swept])?;
-        transaction.commit()?;
-        Ok(gone * Self::WORTH_IT >= limit)
-    }
 }

@@ -184,6 +184,7 @@ fn run(
             }
         }
     }
+    drop(after_commit);
     // The next start finds one tidy file. If this fails, it finds the journal instead, which is as good.
     let _ = connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
 }

@@ -1,0 +1,118 @@
+//! Moving what was committed from the journal into the tables, beside the writer.
+//!
+//! A checkpoint of ten thousand pages takes a tenth of a second, for which the writer would stand still, and an
+//! alert with it. So a thread of its own makes them. But the journal begins anew only when all of it has been
+//! moved, which never happens while somebody writes on. Hence the thread makes several passes, each over what was
+//! written during the one before it, and when almost nothing is left the writer moves the rest itself.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+
+use rusqlite::Connection;
+
+use super::schema;
+use crate::app::trouble::Trouble;
+
+/// The writer's side. Dropping it ends the thread.
+pub(super) struct Checkpoints {
+    /// Changes since the thread was called last.
+    pending: usize,
+    /// Wakes the thread; `None` once that is to end.
+    bell: Option<SyncSender<()>>,
+    /// Set by the thread when the writer can move the rest.
+    is_almost_done: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Checkpoints {
+    /// The thread is called after so many changes.
+    const EVERY: usize = 4_096;
+
+    /// Starts the thread for the database at `path`.
+    pub(super) fn start(path: &Path) -> io::Result<Self> {
+        let (bell, calls) = sync_channel(1);
+        let is_almost_done = Arc::new(AtomicBool::new(false));
+        let (path, almost_done) = (path.to_owned(), Arc::clone(&is_almost_done));
+        let thread = thread::Builder::new()
+            .name("sqlite-checkpoint".to_owned())
+            .spawn(move || run(&path, &calls, &almost_done))?;
+        Ok(Self {
+            pending: 0,
+            bell: Some(bell),
+            is_almost_done,
+            thread: Some(thread),
+        })
+    }
+
+    /// Calls the thread if enough has changed since the last time, and moves what it has left.
+    pub(super) fn after_commit(&mut self, connection: &Connection, changes: usize) {
+        self.pending += changes;
+        if self.is_almost_done.swap(false, Ordering::Relaxed) {
+            // If that fails, the next round of the thread says so.
+            let _ = pass(connection);
+        } else if self.pending >= Self::EVERY {
+            self.pending = 0;
+            if let Some(bell) = &self.bell {
+                // If it cannot be heard, the thread has been called already.
+                let _ = bell.try_send(());
+            }
+        }
+    }
+}
+
+impl Drop for Checkpoints {
+    fn drop(&mut self) {
+        self.bell = None;
+        if let Some(thread) = self.thread.take() {
+            // One that has panicked has reported that itself.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// How many passes are made of one call, at most. Each is shorter than the one before it, unless the disk is slow.
+const PASSES: usize = 8;
+/// So few pages the writer moves itself.
+const FEW: i64 = 256;
+
+fn run(path: &Path, calls: &Receiver<()>, is_almost_done: &AtomicBool) {
+    let trouble = Trouble::new("moving the journal into the database");
+    let mut connection = None;
+    while calls.recv().is_ok() {
+        match passes(path, &mut connection) {
+            Ok(()) => {
+                trouble.is_over();
+                is_almost_done.store(true, Ordering::Relaxed);
+            }
+            Err(error) => trouble.is_on(&error),
+        }
+    }
+}
+
+fn passes(path: &Path, connection: &mut Option<Connection>) -> rusqlite::Result<()> {
+    let connection = match connection {
+        Some(connection) => connection,
+        None => connection.insert(schema::open_checkpointer(path)?),
+    };
+    let mut moved = 0;
+    for _ in 0..PASSES {
+        let before = moved;
+        moved = pass(connection)?;
+        if (0..FEW).contains(&(moved - before)) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Moves what was committed before it began, without waiting for anybody. Returns how many pages of the journal
+/// have been moved since that began anew.
+fn pass(connection: &Connection) -> rusqlite::Result<i64> {
+    connection
+        .prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?
+        .query_row([], |row| row.get(2))
+}
