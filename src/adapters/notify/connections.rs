@@ -40,12 +40,15 @@ struct Waiting {
 }
 
 impl Idle {
-    /// How many connections wait: as many as the delivery loop has hands for first attempts.
-    const MOST: usize = 32;
+    /// How many connections wait: each takes a descriptor here, of which there may be few,
+    /// and a place at the server.
+    const MOST: usize = 8;
     /// How long one waits. Servers have patience for minutes, but their places are few.
     const LONGEST: Duration = Duration::from_secs(15);
     /// How many mails one connection serves: servers set limits to it.
     const MAILS: u32 = 100;
+    /// How many may be saying good-bye; others are closed without.
+    const FAREWELLS: usize = 32;
     /// How long the server may take to say good-bye.
     const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -56,7 +59,7 @@ impl Idle {
         };
         Arc::new(Self {
             waiting: Mutex::new(waiting),
-            farewells: Arc::new(Semaphore::new(Self::MOST)),
+            farewells: Arc::new(Semaphore::new(Self::FAREWELLS)),
         })
     }
 
