@@ -3,6 +3,7 @@
 //! It shares the machine with the server that it measures, so it does as little as it can: one thread, requests that
 //! lie ready, and answers that are compared instead of understood. All servers are driven by this same code.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
@@ -15,7 +16,7 @@ use rand::{RngExt, SeedableRng};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 
 use crate::database::Identifier;
 use crate::figures::percentile;
@@ -103,18 +104,14 @@ pub(crate) async fn drive(
         acknowledged: Vec::new(),
         in_doubt: Vec::new(),
     };
-    let all = async {
-        while let Some(client) = clients.join_next().await {
-            let client = client.expect("a client that got right answers only");
-            for (target, micros) in client.done {
-                phase.acknowledged.push(target);
-                phase.latencies.push(micros);
-            }
-            phase.in_doubt.extend(client.in_doubt);
+    while let Some(client) = clients.join_next().await {
+        let client = client.expect("a client that got right answers only");
+        for (target, micros) in client.done {
+            phase.acknowledged.push(target);
+            phase.latencies.push(micros);
         }
-    };
-    let in_time = timeout(lasting + PATIENCE, all).await;
-    in_time.expect("each request should be answered");
+        phase.in_doubt.extend(client.in_doubt);
+    }
     phase.rate = phase.acknowledged.len() as f64 / begin.elapsed().as_secs_f64();
     phase.latencies.sort_unstable();
     phase
@@ -124,7 +121,7 @@ pub(crate) async fn drive(
 pub(crate) async fn answer(server: SocketAddr, target: Identifier) -> BTreeSet<String> {
     let mut client = Client::new(open(server).await, Arc::new([target]));
     client.trigger(0).await.expect("an answer");
-    let text = String::from_utf8_lossy(&client.answer[..client.length.expect("an answer")]);
+    let text = client.answer();
     let lines = text.lines().map(str::to_ascii_lowercase);
     lines.filter(|line| !line.starts_with("date: ")).collect()
 }
@@ -166,8 +163,8 @@ struct Client {
     random: SmallRng,
     request: [u8; 43],
     answer: [u8; 1_024],
-    /// How long an answer is: all are as long as the first one.
-    length: Option<usize>,
+    /// How much of the answer there is so far.
+    read: usize,
 }
 
 /// What a client did.
@@ -185,12 +182,22 @@ impl Client {
             random: SmallRng::from_rng(&mut rand::rng()),
             request: *b"GET /........ HTTP/1.1\r\nHost: localhost\r\n\r\n",
             answer: [0; 1_024],
-            length: None,
+            read: 0,
         }
     }
 
     async fn run(mut self, schedule: Arc<Schedule>) -> Done {
         let mut all = Done::default();
+        let patience = (schedule.end + PATIENCE).into();
+        let triggers = self.keep_triggering(&schedule, &mut all);
+        if timeout_at(patience, triggers).await.is_err() {
+            let request = String::from_utf8_lossy(&self.request);
+            panic!("no answer to {request}but {:?}", self.answer());
+        }
+        all
+    }
+
+    async fn keep_triggering(&mut self, schedule: &Schedule, all: &mut Done) {
         while schedule.next().await {
             let target = self.random.random_range(0..self.targets.len());
             let number = u32::try_from(target).expect("no more targets than that");
@@ -202,40 +209,28 @@ impl Client {
             let micros = begin.elapsed().as_micros().try_into().unwrap_or(u32::MAX);
             all.done.push((number, micros));
         }
-        all
     }
 
     /// Sends a trigger and waits for the whole answer, which has to be the right one.
     async fn trigger(&mut self, target: usize) -> io::Result<()> {
         self.request[5..13].copy_from_slice(&self.targets[target]);
+        self.read = 0;
         self.stream.write_all(&self.request).await?;
-        let mut read = 0;
-        while self.length.is_none_or(|length| read < length) {
-            match self.stream.read(&mut self.answer[read..]).await? {
+        // What else may be answered ends in the same way.
+        while !self.answer[..self.read].ends_with(b"}\n") {
+            match self.stream.read(&mut self.answer[self.read..]).await? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                more => read += more,
+                more => self.read += more,
             }
-            let answer = &self.answer[..read];
-            if self.length.is_none() {
-                self.length = length(answer);
-            }
-            // One that is not right may be shorter, so it is not waited for.
-            let is_right = answer.starts_with(b"HTTP/1.1 200 ") || read < 13;
-            assert!(is_right, "wrong: {}", String::from_utf8_lossy(answer));
         }
-        let answer = &self.answer[..read];
-        let is_right = answer.ends_with(BODY.as_bytes()) && self.length == Some(read);
-        assert!(is_right, "wrong: {}", String::from_utf8_lossy(answer));
+        let answer = &self.answer[..self.read];
+        let is_right = answer.starts_with(b"HTTP/1.1 200 ") && answer.ends_with(BODY.as_bytes());
+        assert!(is_right, "wrong: {}", self.answer());
         Ok(())
     }
-}
 
-/// How long the whole answer is, if its head is there.
-fn length(answer: &[u8]) -> Option<usize> {
-    let head = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n")?;
-    let text = str::from_utf8(&answer[..head]).expect("a head");
-    let mut headers = text.lines().filter_map(|line| line.split_once(": "));
-    let header = headers.find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
-    let (_, body) = header.expect("an answer that says how long it is");
-    Some(head + 4 + body.parse::<usize>().expect("a length"))
+    /// What has been read of the latest answer.
+    fn answer(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.answer[..self.read])
+    }
 }
