@@ -177,7 +177,7 @@ impl WatcherStore for SqliteStore {
                 for event in history.iter().rev() {
                     stored.append(connection, event)?;
                 }
-                stored.update(connection)?;
+                stored.update_newest(connection)?;
                 Ok(Ok(()))
             })
             .await?

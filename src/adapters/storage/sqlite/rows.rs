@@ -209,6 +209,14 @@ impl Stored {
         Ok(())
     }
 
+    /// Keeps which event is the newest.
+    pub(super) fn update_newest(&self, connection: &Connection) -> rusqlite::Result<()> {
+        connection
+            .prepare_cached("UPDATE watchers SET newest = ?2, events = ?3 WHERE row = ?1")?
+            .execute((self.row, self.newest, self.events))?;
+        Ok(())
+    }
+
     /// Appends `event` to the history. The watcher's own row has to be kept afterwards.
     pub(super) fn append(
         &mut self,
