@@ -4,7 +4,12 @@
 //! alert with it. So a thread of its own makes them. But the journal begins anew only when all of it has been
 //! moved, which never happens while somebody writes on. Hence the thread makes several passes, each over what was
 //! written during the one before it, and when almost nothing is left the writer moves the rest itself.
+//!
+//! SQLite makes the tables durable only when all has been moved, so that would be the writer's to wait for, too.
+//! Therefore each pass ends with that, and leaves almost nothing of it.
 
+use std::error::Error;
+use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -32,14 +37,14 @@ impl Checkpoints {
     /// The thread is called after so many changes.
     const EVERY: usize = 4_096;
 
-    /// Starts the thread for the database at `path`.
-    pub(super) fn start(path: &Path) -> io::Result<Self> {
+    /// Starts the thread for the database at `path`, which is open as `file`.
+    pub(super) fn start(path: &Path, file: Arc<File>) -> io::Result<Self> {
         let (bell, calls) = sync_channel(1);
         let is_almost_done = Arc::new(AtomicBool::new(false));
         let (path, almost_done) = (path.to_owned(), Arc::clone(&is_almost_done));
         let thread = thread::Builder::new()
             .name("sqlite-checkpoint".to_owned())
-            .spawn(move || run(&path, &calls, &almost_done))?;
+            .spawn(move || run(&path, &file, &calls, &almost_done))?;
         Ok(Self {
             pending: 0,
             bell: Some(bell),
@@ -79,21 +84,25 @@ const PASSES: usize = 8;
 /// So few pages the writer moves itself.
 const FEW: i64 = 256;
 
-fn run(path: &Path, calls: &Receiver<()>, is_almost_done: &AtomicBool) {
+fn run(path: &Path, file: &File, calls: &Receiver<()>, is_almost_done: &AtomicBool) {
     let trouble = Trouble::new("moving the journal into the database");
     let mut connection = None;
     while calls.recv().is_ok() {
-        match passes(path, &mut connection) {
+        match passes(path, file, &mut connection) {
             Ok(()) => {
                 trouble.is_over();
                 is_almost_done.store(true, Ordering::Relaxed);
             }
-            Err(error) => trouble.is_on(&error),
+            Err(error) => trouble.is_on(&*error),
         }
     }
 }
 
-fn passes(path: &Path, connection: &mut Option<Connection>) -> rusqlite::Result<()> {
+fn passes(
+    path: &Path,
+    file: &File,
+    connection: &mut Option<Connection>,
+) -> Result<(), Box<dyn Error>> {
     let connection = match connection {
         Some(connection) => connection,
         None => connection.insert(schema::open_checkpointer(path)?),
@@ -102,6 +111,7 @@ fn passes(path: &Path, connection: &mut Option<Connection>) -> rusqlite::Result<
     for _ in 0..PASSES {
         let before = moved;
         moved = pass(connection)?;
+        file.sync_data()?;
         if (0..FEW).contains(&(moved - before)) {
             break;
         }

@@ -69,7 +69,7 @@ impl SqliteStore {
         policy: HistoryPolicy,
         observer: Arc<dyn StoreObserver>,
     ) -> Result<Self, OpenError> {
-        let lock = schema::lock(path)?;
+        let lock = Arc::new(schema::lock(path)?);
         let connection = schema::open_writer(path)?;
         connection
             .execute(
@@ -78,7 +78,7 @@ impl SqliteStore {
             )
             .map_err(|error| OpenError::Database(path.to_owned(), error))?;
         let mut sweep = Sweep::new(policy);
-        let checkpoints = Checkpoints::start(path);
+        let checkpoints = Checkpoints::start(path, Arc::clone(&lock));
         let mut checkpoints =
             checkpoints.map_err(|error| OpenError::File(path.to_owned(), error))?;
         let (writer, thread) = Writer::start(connection, lock, move |connection, jobs, waiting| {

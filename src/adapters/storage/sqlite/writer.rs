@@ -105,7 +105,7 @@ impl Writer {
     /// commit, with the number of jobs that shared it and of those that wait.
     pub(super) fn start(
         connection: Connection,
-        lock: File,
+        lock: Arc<File>,
         after_commit: impl FnMut(&Connection, usize, usize) + Send + 'static,
     ) -> std::io::Result<(Self, std::thread::JoinHandle<()>)> {
         let (sender, receiver) = mpsc::channel(QUEUE);
