@@ -79,12 +79,18 @@ impl Drop for Checkpoints {
     }
 }
 
+/// The priority of what can wait.
+#[cfg(target_os = "linux")]
+const LOWEST: i32 = 19;
 /// How many passes are made of one call, at most. Each is shorter than the one before it, unless the disk is slow.
 const PASSES: usize = 8;
 /// So few pages the writer moves itself.
 const FEW: i64 = 256;
 
 fn run(path: &Path, file: &File, calls: &Receiver<()>, is_almost_done: &AtomicBool) {
+    // On Linux this is for the thread alone. Whoever has just waited for the disk, such as the writer, goes first.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::setpriority_process(None, LOWEST);
     let trouble = Trouble::new("moving the journal into the database");
     let mut connection = None;
     while calls.recv().is_ok() {
