@@ -145,8 +145,8 @@ pub(super) enum Fields {
     Watcher(Detail),
     /// The deliveries.
     Books,
-    /// A claim's events and notices.
-    Claimed,
+    /// A claim's notices, and so many of the newest events.
+    Claimed(usize),
 }
 
 impl Fields {
@@ -162,7 +162,10 @@ impl Fields {
                     "id": 1, "nw.rev": 1, "nw.ops": 1, "nw.numbered": 1, "nw.owed": 1, "nw.refused": 1,
                 };
             }
-            Self::Claimed => return doc! { "id": 1, "history": 1, "nw.notices": 1 },
+            Self::Claimed(events) => {
+                let events = i64::try_from(events).unwrap_or(i64::MAX);
+                return doc! { "id": 1, "history": { "$slice": events }, "nw.notices": 1 };
+            }
         };
         // The newest event is part of the watcher.
         if detail == Detail::Summary {

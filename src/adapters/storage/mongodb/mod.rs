@@ -65,6 +65,8 @@ impl MongoStore {
     const BATCH: usize = 100;
     /// How many watchers' deliveries are claimed at a time.
     const AT_A_TIME: usize = 16;
+    /// How many of the newest events are read for a claim, at first.
+    const NEWEST: usize = 2 * Notice::EVENTS_SHOWN;
 
     /// Opens the database, makes its indexes, and makes itself known to the other servers.
     ///
@@ -224,22 +226,21 @@ impl MongoStore {
                 return Ok(Vec::new());
             }
         }
-        let document = self.fetch(&filter, Fields::Claimed, &mut patience).await?;
-        let Some(document) = document else {
-            // It was deleted meanwhile, with all that it owed.
-            return Ok(Vec::new());
-        };
-        self.claims(base.id, owed, &document, now).await
+        self.claims(base.id, owed, now, &mut patience).await
     }
 
     async fn claims(
         &self,
         watcher: WatcherId,
         owed: Vec<Owed>,
-        document: &Document,
         now: Timestamp,
+        patience: &mut Patience,
     ) -> Result<Vec<Claim>, StoreError> {
-        let history = read_history(document, None, self.policy);
+        let Some(document) = self.fetch_claimed(watcher, &owed, patience).await? else {
+            // It was deleted meanwhile, with all that it owed.
+            return Ok(Vec::new());
+        };
+        let history = read_history(&document, None, self.policy);
         let mut claims = Vec::new();
         for owed in owed {
             let key = DeliveryKey {
@@ -247,7 +248,7 @@ impl MongoStore {
                 number: owed.number,
                 token: owed.token.cast_unsigned(),
             };
-            if let Some(notice) = read_notice(document, owed.notice) {
+            if let Some(notice) = read_notice(&document, owed.notice) {
                 claims.push(to_claim(key, owed, notice, &history));
             } else {
                 let watcher = watcher.as_str();
@@ -257,6 +258,34 @@ impl MongoStore {
             }
         }
         Ok(claims)
+    }
+
+    /// The notices that are `owed`, and as much of the history as their messages show: the newest events, unless
+    /// many have come since one of the notices arose.
+    async fn fetch_claimed(
+        &self,
+        watcher: WatcherId,
+        owed: &[Owed],
+        patience: &mut Patience,
+    ) -> Result<Option<Document>, StoreError> {
+        let filter = doc! { "id": watcher.as_str() };
+        let newest = Fields::Claimed(Self::NEWEST);
+        let Some(document) = self.fetch(&filter, newest, patience).await? else {
+            return Ok(None);
+        };
+        let history = read_history(&document, None, self.policy);
+        let is_shown = |owed: &Owed| {
+            let notice = read_notice(&document, owed.notice);
+            notice.is_none_or(|notice| shown(&notice, &history).count() == Notice::EVENTS_SHOWN)
+        };
+        let has_all = document
+            .get_array("history")
+            .is_ok_and(|history| history.len() < Self::NEWEST);
+        if has_all || owed.iter().all(is_shown) {
+            return Ok(Some(document));
+        }
+        let all = Fields::Claimed(self.policy.limit());
+        self.fetch(&filter, all, patience).await
     }
 
     /// What cannot be read is not looked at again until the watcher changes: it must not hold up the others.
@@ -358,11 +387,17 @@ fn to_record(
     })
 }
 
+/// The events of `history` that a message of `notice` shows.
+fn shown<'a>(notice: &Notice, history: &'a [Event]) -> impl Iterator<Item = &'a Event> + use<'a> {
+    let last = notice.last_event;
+    let events = history.iter().filter(move |event| event.at <= last);
+    events.take(Notice::EVENTS_SHOWN)
+}
+
 fn to_claim(key: DeliveryKey, owed: Owed, notice: Notice, history: &[Event]) -> Claim {
-    let events = history.iter().filter(|event| event.at <= notice.last_event);
     Claim {
         key,
-        events: events.take(Notice::EVENTS_SHOWN).cloned().collect(),
+        events: shown(&notice, history).cloned().collect(),
         delivery: Delivery {
             notice,
             recipient: Recipient::from_stored(owed.to),
