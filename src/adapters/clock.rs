@@ -48,12 +48,12 @@ impl Clock for SystemClock {
                 return;
             }
             before = now;
-            if rest > Self::LAST_BIT {
-                let most = rest - Self::LAST_BIT;
-                tokio::time::sleep(most.min(Self::LONGEST_SLEEP)).await;
-            } else {
+            let most = rest.saturating_sub(Self::LAST_BIT);
+            if most.is_zero() {
                 // A thread by itself is late by less than a tenth of one. It fails only when the program ends.
                 let _ = tokio::task::spawn_blocking(move || thread::sleep(rest)).await;
+            } else {
+                tokio::time::sleep(most.min(Self::LONGEST_SLEEP)).await;
             }
         }
     }

@@ -132,12 +132,14 @@ impl DeliveryLoop {
                 // Whoever finishes rings.
                 return Ok(None);
             }
-            let next = match is_due {
-                true => None,
-                false => match self.store.next_delivery().await? {
-                    Some(next) => Some(next),
-                    None => return Ok(None),
-                },
+            let next = if is_due {
+                None
+            } else {
+                let next = self.store.next_delivery().await?;
+                if next.is_none() {
+                    return Ok(None);
+                }
+                next
             };
             // Not sooner: the answer may have taken long, and others may have claimed meanwhile.
             let now = self.clock.now();
@@ -175,16 +177,15 @@ impl DeliveryLoop {
         hands: Arc<Hands>,
     ) {
         let drop_at = lease_end.before(Self::MARGIN);
-        let mut hand = match hand {
-            Some(hand) => Some(hand),
-            None => {
-                let hand = Arc::clone(&hands.again).acquire_owned().await.ok();
-                if self.clock.now() >= drop_at {
-                    // It has waited for so long that somebody else may claim it.
-                    return hands.freed.notify_one();
-                }
-                hand
+        let mut hand = if hand.is_some() {
+            hand
+        } else {
+            let hand = Arc::clone(&hands.again).acquire_owned().await.ok();
+            if self.clock.now() >= drop_at {
+                // It has waited for so long that somebody else may claim it.
+                return hands.freed.notify_one();
             }
+            hand
         };
         let _under_way = self.metrics.under_way();
         let slow_at = self.clock.now().after(Self::SLOW);

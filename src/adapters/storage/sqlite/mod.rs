@@ -530,9 +530,7 @@ fn wake_later(connection: &Connection, put_off: &[i64]) -> rusqlite::Result<()> 
     )?;
     let mut wake = connection.prepare_cached("UPDATE watchers SET wake = ?2 WHERE row = ?1")?;
     for number in put_off {
-        let deadline = look
-            .query_row([number], |row| rows::read_deadline(row))
-            .optional();
+        let deadline = look.query_row([number], rows::read_deadline).optional();
         let deadline = match deadline {
             Ok(None) => continue,
             Ok(Some((_, deadline))) => Some(deadline),
