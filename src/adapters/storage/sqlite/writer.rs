@@ -173,14 +173,10 @@ fn run(
                 None
             };
         }
-        commit(connection, &mut jobs, |connection, count| {
-            after_commit(connection, count, queue.len());
-        });
+        commit(connection, &mut jobs, &queue, &mut after_commit);
         while closing && let Ok(message) = queue.try_recv() {
             if let Message::Job(job) = message {
-                commit(connection, &mut vec![job], |connection, count| {
-                    after_commit(connection, count, queue.len());
-                });
+                commit(connection, &mut vec![job], &queue, &mut after_commit);
             }
         }
     }
@@ -192,7 +188,8 @@ fn run(
 fn commit(
     connection: &Connection,
     jobs: &mut Vec<Box<dyn Job>>,
-    after_commit: impl FnOnce(&Connection, usize),
+    queue: &mpsc::Receiver<Message>,
+    after_commit: &mut impl FnMut(&Connection, usize, usize),
 ) {
     if jobs.is_empty() {
         return;
@@ -208,7 +205,7 @@ fn commit(
         job.finish(outcome.clone());
     }
     if outcome.is_ok() {
-        after_commit(connection, count);
+        after_commit(connection, count, queue.len());
     }
 }
 
