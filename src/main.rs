@@ -11,8 +11,7 @@ use nights_watch::app::config::{Cli, Command, Config};
 use nights_watch::app::trouble::chain;
 use nights_watch::app::{logging, wiring};
 
-/// A request takes some fifty small pieces of memory, and half of them are given back by another thread. The
-/// system's allocator spends a seventh of the program's time on that.
+/// With the system's allocator a trigger takes 77,000 instructions, with this one 65,000.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 

@@ -50,7 +50,7 @@ impl Clock for SystemClock {
             before = now;
             let most = rest.saturating_sub(Self::LAST_BIT);
             if most.is_zero() {
-                // A thread by itself is late by less than a tenth of one. It fails only when the program ends.
+                // A thread by itself is late by a tenth of one or two. It fails only when the program ends.
                 let _ = tokio::task::spawn_blocking(move || thread::sleep(rest)).await;
             } else {
                 tokio::time::sleep(most.min(Self::LONGEST_SLEEP)).await;

@@ -72,6 +72,8 @@ async fn keep_triggering(
         sleep(pause()).await;
         let comment = format!("{client}-{n}");
         let request = trigger.try_clone().expect("a request without a body");
+        // Once the program is dead another test's server may have its port, and say nothing.
+        let request = request.timeout(PATIENCE / 3);
         let answer = match request.query(&[("comment", &comment)]).send().await {
             Ok(answer) if answer.status() == StatusCode::OK => answer.json().await.ok(),
             Ok(answer) => panic!("{:?}", answer.text().await),
@@ -191,9 +193,7 @@ async fn kill_9_loses_no_acknowledged_trigger_and_no_notice() {
         let program = Program::start(directory.path(), &settings).await;
         let mut clients = JoinSet::new();
         let mut begin_client = |id: &String, client: String, pause: fn() -> Duration| {
-            // Once the program is dead another test's server may have its port, and say nothing.
-            let trigger = program.client.get(program.at(id)).timeout(PATIENCE / 3);
-            let sent = Arc::clone(&sent);
+            let (trigger, sent) = (program.client.get(program.at(id)), Arc::clone(&sent));
             clients.spawn(keep_triggering(trigger, id.clone(), client, pause, sent));
         };
         for (n, id) in steady.iter().chain(&steady).enumerate() {

@@ -1,7 +1,7 @@
 //! Moving what was committed from the journal into the tables, beside the writer.
 //!
-//! A checkpoint of ten thousand pages takes a tenth of a second, for which the writer would stand still, and an
-//! alert with it. So a thread of its own makes them. But the journal begins anew only when all of it has been
+//! A checkpoint of sixteen thousand pages may take a tenth of a second, for which the writer would stand still, and
+//! an alert with it. So a thread of its own makes them. But the journal begins anew only when all of it has been
 //! moved, which never happens while somebody writes on. Hence the thread makes several passes, each over what was
 //! written during the one before it, and when almost nothing is left the writer moves the rest itself.
 //!
