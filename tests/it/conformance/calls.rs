@@ -208,6 +208,8 @@ pub(super) async fn dropped_claims_come_back(store: Store) {
         let call = store.settle(&claimed.key, &outcome, at(131));
         drop_after(1 + number % 4, call).await;
     }
+    // Whatever of these takes effect has done so by the time that another change has.
+    store.ping().await.unwrap();
     let rest = store.claim(at(160), at(190), 100).await.unwrap();
     let census = store.census().await.unwrap();
     assert_eq!(census.owed, rest.len() as u64);

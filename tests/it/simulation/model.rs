@@ -52,6 +52,8 @@ pub(super) struct Model {
 pub(super) struct Owed {
     pub(super) told: Told,
     pub(super) attempts: u32,
+    /// When it became due, whoever is at it.
+    pub(super) since: Timestamp,
     /// Before this nobody is handed it.
     pub(super) due: Timestamp,
     pub(super) claim: Option<Held>,
@@ -411,11 +413,13 @@ impl Model {
             held.attempt
         );
         if let Outcome::TryAgain(due) = outcome {
+            owed.since = *due;
             owed.due = *due;
             owed.attempts += 1;
         } else if let Some((queue, refused)) = queue {
             queue.pop_front();
             if let Some(next) = queue.front_mut() {
+                next.since = now;
                 next.due = now;
             }
             refused.remove(&to);
@@ -430,7 +434,7 @@ impl Model {
     pub(super) fn reopened(&mut self) {
         for owed in self.owed().filter(|owed| owed.claim.is_some()) {
             owed.claim = None;
-            owed.due = Timestamp::from_millis(0);
+            owed.due = owed.since;
         }
     }
 }

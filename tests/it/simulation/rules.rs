@@ -185,6 +185,7 @@ impl Watched {
                 let owed = Owed {
                     told,
                     attempts: 0,
+                    since: due,
                     due,
                     claim: None,
                 };

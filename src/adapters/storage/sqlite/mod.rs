@@ -3,11 +3,14 @@
 //! - `schema`: opening a file, its tables and their versions.
 //! - `writer`: the one thread that writes, and the commits that many callers share.
 //! - `checkpoints`, `sweep`: what keeps journal and history from growing, beside the writer or a little at a time.
+//! - `deliveries`, `claims`: what is owed, and what of that somebody is at.
 //! - `rows`: between rows and the domain.
 //!
 //! Reads run on connections of their own and see what was committed last.
 
 mod checkpoints;
+mod claims;
+mod deliveries;
 mod rows;
 mod schema;
 mod sweep;
@@ -22,15 +25,15 @@ use rusqlite::{Connection, OptionalExtension, ffi};
 use tokio::sync::Semaphore;
 
 use self::checkpoints::Checkpoints;
+use self::claims::{Claims, Settling};
+use self::deliveries::Claiming;
 use self::rows::Stored;
 pub use self::schema::OpenError;
 use self::sweep::Sweep;
 use self::writer::{Writer, is_corruption, store_error};
-use crate::domain::{
-    Action, Change, Event, Filter, HistoryPolicy, Notice, Recipient, Slug, Timestamp, WatcherId,
-};
+use crate::domain::{Action, Change, Event, Filter, HistoryPolicy, Slug, Timestamp, WatcherId};
 use crate::ports::{
-    Census, Claim, Delivery, DeliveryKey, Detail, InsertError, Key, Outcome, Record, StoreError,
+    Census, Claim, DeliveryKey, Detail, InsertError, Key, Outcome, Record, StoreError,
     StoreObserver, TransactError, Transacted, WatcherStore,
 };
 
@@ -39,6 +42,7 @@ use crate::ports::{
 pub struct SqliteStore {
     policy: HistoryPolicy,
     writer: Writer,
+    claims: Arc<Claims>,
     thread: Mutex<Option<JoinHandle<()>>>,
     readers: Arc<Readers>,
     /// For lists with an expression, some of which take long.
@@ -48,8 +52,7 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens the database at `path`, or makes a new one there, and lets go of claims that the last process
-    /// left behind. Blocks while it does.
+    /// Opens the database at `path`, or makes a new one there. Blocks while it does.
     ///
     /// # Errors
     ///
@@ -71,12 +74,6 @@ impl SqliteStore {
     ) -> Result<Self, OpenError> {
         let lock = Arc::new(schema::lock(path)?);
         let connection = schema::open_writer(path)?;
-        connection
-            .execute(
-                "UPDATE deliveries SET due = 0, claimed = 0, token = token + 1 WHERE claimed",
-                [],
-            )
-            .map_err(|error| OpenError::Database(path.to_owned(), error))?;
         let mut sweep = Sweep::new(policy);
         let checkpoints = Checkpoints::start(path, Arc::clone(&lock));
         let mut checkpoints =
@@ -90,6 +87,7 @@ impl SqliteStore {
         Ok(Self {
             policy,
             writer,
+            claims: Arc::default(),
             thread: Mutex::new(Some(thread)),
             readers: Arc::new(Readers::new(path.to_owned(), 4)),
             searchers: Arc::new(Readers::new(path.to_owned(), 2)),
@@ -211,7 +209,7 @@ impl WatcherStore for SqliteStore {
                     kept => kept?,
                 }
                 for notice in &change.notices {
-                    owe(connection, row, notice, now)?;
+                    deliveries::owe(connection, row, notice, now)?;
                 }
                 if let (Detail::Full, Some(event)) = (detail, &change.event) {
                     history.insert(0, event.clone());
@@ -316,7 +314,9 @@ impl WatcherStore for SqliteStore {
     }
 
     async fn next_delivery(&self) -> Result<Option<Timestamp>, StoreError> {
-        self.first("SELECT min(due) FROM deliveries WHERE due IS NOT NULL")
+        let claims = Arc::clone(&self.claims);
+        self.loop_readers
+            .run(move |connection| claims.next(connection))
             .await
     }
 
@@ -326,10 +326,25 @@ impl WatcherStore for SqliteStore {
         lease_end: Timestamp,
         limit: usize,
     ) -> Result<Vec<Claim>, StoreError> {
-        let policy = self.policy;
-        self.writer
-            .run(move |connection| claim(connection, policy, now, lease_end, limit))
-            .await
+        let (claims, policy) = (Arc::clone(&self.claims), self.policy);
+        let read = self.loop_readers.run(move |connection| {
+            let claimed = claims.take(connection, now, lease_end, limit)?;
+            let read = deliveries::read(connection, policy, &claimed);
+            if read.is_err() {
+                for claimed in claimed {
+                    claims.release(claimed);
+                }
+            }
+            read
+        });
+        let Claiming { claims, unreadable } = read.await?;
+        for (claimed, error) in unreadable {
+            self.writer
+                .run(move |connection| deliveries::set_aside(connection, claimed, &error, now))
+                .await?;
+            self.claims.release(claimed);
+        }
+        Ok(claims)
     }
 
     async fn settle(
@@ -338,10 +353,12 @@ impl WatcherStore for SqliteStore {
         outcome: &Outcome,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        let (claim, outcome) = (claim.clone(), outcome.clone());
-        self.writer
-            .run(move |connection| settle(connection, &claim, &outcome, now))
-            .await
+        let (claims, claim, outcome) = (Arc::clone(&self.claims), claim.clone(), outcome.clone());
+        let settle = move |connection: &Connection| {
+            deliveries::settle(connection, &claims, &claim, &outcome, now)
+        };
+        let end = |settling: &Option<Settling>| settling.iter().for_each(Settling::end);
+        Ok(self.writer.run_then(settle, end).await?.is_some())
     }
 
     async fn keep_watch(&self, now: Timestamp) -> Result<(), StoreError> {
@@ -471,25 +488,6 @@ fn keep(connection: &Connection, mut stored: Stored, change: &Change) -> rusqlit
     }
 }
 
-fn owe(
-    connection: &Connection,
-    watcher: i64,
-    notice: &Notice,
-    now: Timestamp,
-) -> rusqlite::Result<()> {
-    let json = rows::notice_json(notice)?;
-    let mut statement = connection.prepare_cached(
-        "INSERT INTO deliveries (watcher, recipient, notice, at, attempts, token, claimed, due) \
-         VALUES (?1, ?2, ?3, ?5, 0, 0, 0, iif(EXISTS (SELECT 1 FROM deliveries \
-         WHERE watcher = ?1 AND recipient = ?2 AND refused IS NULL), NULL, ?4))",
-    )?;
-    for recipient in &notice.recipients {
-        let at = notice.at.millis();
-        statement.execute((watcher, recipient.as_str(), &json, now.millis(), at))?;
-    }
-    Ok(())
-}
-
 /// How many watchers are looked at in one go, at most: neither a look nor the change after it may take long.
 const LOOKED_AT: usize = 2_000;
 
@@ -542,145 +540,5 @@ fn wake_later(connection: &Connection, put_off: &[i64]) -> rusqlite::Result<()> 
         };
         wake.execute((number, deadline))?;
     }
-    Ok(())
-}
-
-fn claim(
-    connection: &Connection,
-    policy: HistoryPolicy,
-    now: Timestamp,
-    lease_end: Timestamp,
-    limit: usize,
-) -> rusqlite::Result<Vec<Claim>> {
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let due: Vec<i64> = connection
-        .prepare_cached("SELECT row FROM deliveries WHERE due <= ?1 ORDER BY due, row LIMIT ?2")?
-        .query_map((now.millis(), limit), |row| row.get(0))?
-        .collect::<Result<_, _>>()?;
-    let mut claims = Vec::with_capacity(due.len());
-    let mut unreadable = Vec::new();
-    for number in due {
-        match read_claim(connection, policy, number) {
-            Ok(claim) => claims.push(claim),
-            Err(error) if is_corruption(&error) => unreadable.push((number, error.to_string())),
-            Err(error) => return Err(error),
-        }
-    }
-    let mut statement = connection
-        .prepare_cached("UPDATE deliveries SET due = ?2, claimed = 1, token = ?3 WHERE row = ?1")?;
-    for claim in &claims {
-        statement.execute((claim.key.number, lease_end.millis(), claim.key.token))?;
-    }
-    // One that cannot be read must not stand in the way of any other.
-    for (number, error) in unreadable {
-        tracing::error!(
-            number,
-            error,
-            "a delivery in the database cannot be read and is set aside"
-        );
-        connection
-            .prepare_cached("UPDATE deliveries SET due = NULL, refused = ?2 WHERE row = ?1")?
-            .execute((number, error))?;
-        let (watcher, recipient): (i64, String) = connection
-            .prepare_cached("SELECT watcher, recipient FROM deliveries WHERE row = ?1")?
-            .query_row([number], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        make_next_due(connection, watcher, &recipient, now)?;
-    }
-    Ok(claims)
-}
-
-/// The delivery in the row `number`, as it will be handed out.
-fn read_claim(
-    connection: &Connection,
-    policy: HistoryPolicy,
-    number: i64,
-) -> rusqlite::Result<Claim> {
-    let (watcher, token, delivery) = connection
-        .prepare_cached(
-            "SELECT watcher, token, recipient, notice, attempts FROM deliveries WHERE row = ?1",
-        )?
-        .query_row([number], |row| {
-            let delivery = Delivery {
-                recipient: Recipient::from_stored(row.get(2)?),
-                notice: rows::read_notice(row, 3)?,
-                attempts: row.get(4)?,
-            };
-            Ok((row.get(0)?, rows::read_count(row, 1)?, delivery))
-        })?;
-    let stored = rows::find_row(connection, watcher)?;
-    let stored = stored.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
-    let until = delivery.notice.last_event;
-    let events = stored.history(connection, policy, until, Notice::EVENTS_SHOWN)?;
-    let key = DeliveryKey {
-        watcher: stored.watcher.id,
-        number,
-        token: token.unsigned_abs() + 1,
-    };
-    Ok(Claim {
-        key,
-        delivery,
-        events,
-    })
-}
-
-fn settle(
-    connection: &Connection,
-    claim: &DeliveryKey,
-    outcome: &Outcome,
-    now: Timestamp,
-) -> rusqlite::Result<bool> {
-    let claimed: Option<(i64, String)> = connection
-        .prepare_cached(
-            "SELECT watcher, recipient FROM deliveries WHERE row = ?1 AND token = ?2 AND claimed",
-        )?
-        .query_row((claim.number, claim.token), |row| {
-            Ok((row.get(0)?, row.get(1)?))
-        })
-        .optional()?;
-    let Some((watcher, recipient)) = claimed else {
-        return Ok(false);
-    };
-    if let Outcome::TryAgain(at) = outcome {
-        connection
-            .prepare_cached(
-                "UPDATE deliveries SET due = ?2, claimed = 0, token = token + 1, attempts = attempts + 1 \
-                 WHERE row = ?1",
-            )?
-            .execute((claim.number, at.millis()))?;
-        return Ok(true);
-    }
-    connection
-        .prepare_cached(
-            "DELETE FROM deliveries WHERE watcher = ?1 AND recipient = ?2 AND refused IS NOT NULL",
-        )?
-        .execute((watcher, &recipient))?;
-    match outcome {
-        Outcome::Refused(reason) => connection
-            .prepare_cached(
-                "UPDATE deliveries SET refused = ?2, due = NULL, claimed = 0, attempts = attempts + 1 \
-                 WHERE row = ?1",
-            )?
-            .execute((claim.number, reason))?,
-        _ => connection
-            .prepare_cached("DELETE FROM deliveries WHERE row = ?1")?
-            .execute([claim.number])?,
-    };
-    make_next_due(connection, watcher, &recipient, now)?;
-    Ok(true)
-}
-
-/// Lets the next delivery of a watcher to a recipient be made, now that those before it are out of the way.
-fn make_next_due(
-    connection: &Connection,
-    watcher: i64,
-    recipient: &str,
-    now: Timestamp,
-) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached(
-            "UPDATE deliveries SET due = ?3 WHERE row = (SELECT row FROM deliveries \
-             WHERE watcher = ?1 AND recipient = ?2 AND refused IS NULL ORDER BY row LIMIT 1)",
-        )?
-        .execute((watcher, recipient, now.millis()))?;
     Ok(())
 }

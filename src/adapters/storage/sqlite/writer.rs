@@ -38,16 +38,18 @@ trait Job: Send {
     fn finish(self: Box<Self>, committed: Result<(), Arc<rusqlite::Error>>);
 }
 
-struct Task<F, T> {
+struct Task<F, T, A> {
     work: Option<F>,
     result: Option<Result<T, StoreError>>,
+    after: A,
     reply: oneshot::Sender<Result<T, StoreError>>,
 }
 
-impl<F, T> Job for Task<F, T>
+impl<F, T, A> Job for Task<F, T, A>
 where
     F: FnOnce(&Connection) -> rusqlite::Result<T> + Send,
     T: Send,
+    A: FnOnce(&T) + Send,
 {
     fn run(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         let Some(work) = self.work.take() else {
@@ -64,7 +66,7 @@ where
 
     fn finish(self: Box<Self>, committed: Result<(), Arc<rusqlite::Error>>) {
         let result = match (committed, self.result) {
-            (Ok(()), Some(result)) => result,
+            (Ok(()), Some(result)) => result.inspect(self.after),
             (Ok(()), None) => Err(StoreError::unavailable(
                 "the transaction ended before this job",
             )),
@@ -124,10 +126,21 @@ impl Writer {
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
+        self.run_then(work, |_| ()).await
+    }
+
+    /// Runs `work` as [`Writer::run`] does, and `after` as soon as that is on disk, whether or not the caller still
+    /// waits for it.
+    pub(super) async fn run_then<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+        after: impl FnOnce(&T) + Send + 'static,
+    ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
         let job = Box::new(Task {
             work: Some(work),
             result: None,
+            after,
             reply,
         });
         match tokio::time::timeout(PATIENCE, self.0.reserve()).await {
