@@ -1,12 +1,12 @@
 //! Moving what was committed from the journal into the tables, beside the writer.
 //!
-//! A checkpoint of sixteen thousand pages may take a tenth of a second, for which the writer would stand still, and
-//! an alert with it. So a thread of its own makes them. But the journal begins anew only when all of it has been
-//! moved, which never happens while somebody writes on. Hence the thread makes several passes, each over what was
-//! written during the one before it, and when almost nothing is left the writer moves the rest itself.
+//! Two things must not make the writer wait, and an alert with it. One is the work itself: a thread of its own does it.
+//! The other is the disk: a write that has to be durable waits behind all that was handed to the disk before it, so
+//! the thread moves little at a time, and sees it on the disk before it moves more.
 //!
-//! SQLite makes the tables durable only when all has been moved, so that would be the writer's to wait for, too.
-//! Therefore each pass ends with that, and leaves almost nothing of it.
+//! The journal begins anew only when all of it has been moved, which never happens while somebody writes on. So when it
+//! has become long, the thread makes several passes, each over what was written during the one before it, and when
+//! almost nothing is left the writer moves the rest itself. What that has to make durable is almost nothing, too.
 
 use std::error::Error;
 use std::fs::File;
@@ -35,7 +35,7 @@ pub(super) struct Checkpoints {
 
 impl Checkpoints {
     /// The thread is called after so many changes.
-    const EVERY: usize = 4_096;
+    const EVERY: usize = 512;
 
     /// Starts the thread for the database at `path`, which is open as `file`.
     pub(super) fn start(path: &Path, file: Arc<File>) -> io::Result<Self> {
@@ -82,10 +82,12 @@ impl Drop for Checkpoints {
 /// The priority of what can wait.
 #[cfg(target_os = "linux")]
 const LOWEST: i32 = 19;
+/// So many pages make a long journal.
+const LONG: i64 = 16_384;
+/// So few of them the writer moves itself.
+const FEW: i64 = 256;
 /// How many passes are made of one call, at most. Each is shorter than the one before it, unless the disk is slow.
 const PASSES: usize = 8;
-/// So few pages the writer moves itself.
-const FEW: i64 = 256;
 
 fn run(path: &Path, file: &File, calls: &Receiver<()>, is_almost_done: &AtomicBool) {
     // On Linux this is for the thread alone. Whoever has just waited for the disk, such as the writer, goes first.
@@ -95,34 +97,40 @@ fn run(path: &Path, file: &File, calls: &Receiver<()>, is_almost_done: &AtomicBo
     let mut connection = None;
     while calls.recv().is_ok() {
         match passes(path, file, &mut connection) {
-            Ok(()) => {
+            Ok(is_done) => {
                 trouble.is_over();
-                is_almost_done.store(true, Ordering::Relaxed);
+                is_almost_done.store(is_done, Ordering::Relaxed);
             }
             Err(error) => trouble.is_on(&*error),
         }
     }
 }
 
+/// Moves what there is, and returns whether the journal is long and so little of it is left that the writer can move
+/// the rest.
 fn passes(
     path: &Path,
     file: &File,
     connection: &mut Option<Connection>,
-) -> Result<(), Box<dyn Error>> {
+) -> Result<bool, Box<dyn Error>> {
     let connection = match connection {
         Some(connection) => connection,
         None => connection.insert(schema::open_checkpointer(path)?),
     };
-    let mut moved = 0;
-    for _ in 0..PASSES {
+    let mut moved = pass(connection)?;
+    file.sync_data()?;
+    if moved < LONG {
+        return Ok(false);
+    }
+    for _ in 1..PASSES {
         let before = moved;
         moved = pass(connection)?;
         file.sync_data()?;
-        if (0..FEW).contains(&(moved - before)) {
+        if moved - before < FEW {
             break;
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Moves what was committed before it began, without waiting for anybody. Returns how many pages of the journal
