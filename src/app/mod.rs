@@ -5,6 +5,7 @@
 //! - [`scheduler`]: sees deadlines pass; [`outage`]: knows for how long nobody did.
 //! - [`delivery`]: makes the deliveries that the store owes.
 //! - [`health`], [`metrics`], [`trouble`]: what operators see of all that; [`heartbeat`]: what others hear of it.
+//! - [`version`]: which program this is.
 //! - [`config`], [`logging`], [`wiring`]: from settings to a running program. The wiring alone knows which
 //!   adapters there are.
 
@@ -25,6 +26,8 @@ pub mod health;
 pub mod metrics;
 
 pub mod trouble;
+
+pub mod version;
 
 pub mod config;
 

@@ -18,7 +18,7 @@ use super::import::{self, ImportError, Imported};
 use super::metrics::Metrics;
 use super::outage::Vigil;
 use super::use_cases::{Bells, NightsWatch};
-use super::{DeliveryLoop, Scheduler};
+use super::{DeliveryLoop, Scheduler, version};
 use crate::adapters::clock::SystemClock;
 use crate::adapters::http::{self, Site};
 use crate::adapters::monitor::systemd::{self, Watchdog};
@@ -158,7 +158,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
         .into_iter()
         .map(|(name, task)| tokio::spawn(supervise(name, task)))
         .collect();
-    tracing::info!(address, version = env!("CARGO_PKG_VERSION"), "serving");
+    tracing::info!(address, version = version::FULL, "serving");
     // Nobody may be there to read it, which is no reason to stop.
     let _ = writeln!(
         io::stdout(),

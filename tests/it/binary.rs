@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use nights_watch::app::version;
 use reqwest::StatusCode;
 use serde_json::Value;
 use tokio::time::timeout;
@@ -440,7 +441,8 @@ async fn it_prints_its_document_and_its_version() {
     let document: Value = serde_json::from_slice(&output.stdout).expect("the document is JSON");
     assert_eq!(document["info"]["title"], "Night's Watch");
     let output = run(directory.path(), &["--version"]).await;
-    let version = format!("nights-watch {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(document["info"]["version"], version::RELEASE);
+    let version = format!("nights-watch {}\n", version::FULL);
     assert_eq!(String::from_utf8(output.stdout).unwrap(), version);
 }
 

@@ -17,7 +17,7 @@ use super::errors::{Rejection, envelope};
 use super::guard::{Guarded, know_method};
 use super::guesses::Guesses;
 use crate::app::config::Networks;
-use crate::app::{Health, Metrics, NightsWatch};
+use crate::app::{Health, Metrics, NightsWatch, version};
 use crate::ports::Clock;
 
 /// Everything that the site shows, and the key that it demands.
@@ -135,7 +135,7 @@ fn is_routine(path: &str) -> bool {
 }
 
 fn service<A: poem_openapi::OpenApi>(api: A) -> OpenApiService<A, ()> {
-    OpenApiService::new(api, "Night's Watch", env!("CARGO_PKG_VERSION"))
+    OpenApiService::new(api, "Night's Watch", version::RELEASE)
         .description(
             "Notices when a scheduled task goes silent, and tells people. Every operation is a GET request; \
              every answer is JSON with a `status`, which is `ok` or `error`. Timestamps are in UTC.",

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand};
 
+use crate::app::version;
+
 const LONG_ABOUT: &str = "\
 Notices when a scheduled task goes silent, and says so by mail.
 
@@ -14,7 +16,7 @@ what comes later wins.";
 
 /// Notices when a scheduled task goes silent, and says so by mail
 #[derive(Clone, Debug, Default, Parser)]
-#[command(name = "nights-watch", version, long_about = LONG_ABOUT)]
+#[command(name = "nights-watch", version = version::FULL, long_about = LONG_ABOUT)]
 pub struct Cli {
     /// What to do instead of serving.
     #[command(subcommand)]
