@@ -1,7 +1,8 @@
 //! What the program counts, in the form that Prometheus reads.
 
-use std::fmt;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
+use std::{fmt, fs};
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -9,11 +10,11 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Registry, Unit};
 
 use super::health::Readiness;
-use crate::domain::NoticeKind;
+use super::version;
+use crate::domain::{NoticeKind, Timestamp};
 use crate::ports::{Census, StoreObserver};
 
 /// Counters that the program keeps while it runs; they begin at zero with each start.
@@ -26,7 +27,10 @@ pub struct Metrics {
     pub store_errors: Counter,
     outages: Counter,
     put_off: Counter,
-    requests: Family<StatusLabel, Counter>,
+    started: Gauge<f64, AtomicU64>,
+    requests: Family<RequestLabel, Counter>,
+    durations: Family<OperationLabel, Histogram, fn() -> Histogram>,
+    store_calls: Family<OperationLabel, Histogram, fn() -> Histogram>,
     notices: Family<KindLabel, Counter>,
     deliveries: Family<DeliveryLabel, Counter>,
     late_delay: Histogram,
@@ -39,8 +43,20 @@ pub struct Metrics {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StatusLabel {
+struct RequestLabel {
+    operation: &'static str,
     status: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OperationLabel {
+    operation: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BuildLabel {
+    version: &'static str,
+    commit: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -86,17 +102,33 @@ const ALERT_DELAYS: [f64; 29] = [
     0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0,
 ];
 
+/// What a notice can tell, as [`NoticeKind::word`] says.
+const KINDS: [&str; 2] = ["late", "resumed"];
+
+/// How an attempt to deliver it can end.
+const RESULTS: [&str; 3] = ["delivered", "failed", "refused"];
+
+/// From half a millisecond to about half a minute, doubling.
+fn delays() -> Histogram {
+    Histogram::new(exponential_buckets(0.0005, 2.0, 17))
+}
+
+/// From an eighth of a millisecond to about eight seconds, doubling.
+fn calls() -> Histogram {
+    Histogram::new(exponential_buckets(0.000_125, 2.0, 17))
+}
+
 impl Default for Metrics {
     fn default() -> Self {
-        // From half a millisecond to about half a minute, doubling.
-        let delays = || Histogram::new(exponential_buckets(0.0005, 2.0, 17));
-        let mut registry = Registry::with_prefix("nights_watch");
         let metrics = Self {
             triggers: Counter::default(),
             store_errors: Counter::default(),
             outages: Counter::default(),
             put_off: Counter::default(),
+            started: Gauge::default(),
             requests: Family::default(),
+            durations: Family::new_with_constructor(calls),
+            store_calls: Family::new_with_constructor(calls),
             notices: Family::default(),
             deliveries: Family::default(),
             late_delay: delays(),
@@ -109,78 +141,15 @@ impl Default for Metrics {
             waiting_changes: Gauge::default(),
             registry: Registry::default(),
         };
-        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-        registry.register("build", "The release that runs", build);
-        registry.register(
-            "triggers",
-            "Triggers acknowledged",
-            metrics.triggers.clone(),
-        );
-        registry.register(
-            "store_errors",
-            "Calls of the store that failed",
-            metrics.store_errors.clone(),
-        );
-        registry.register(
-            "outages",
-            "Times for which nobody watched the deadlines",
-            metrics.outages.clone(),
-        );
-        registry.register(
-            "deadlines_put_off",
-            "Deadlines that had passed in an outage and were put off by the grace",
-            metrics.put_off.clone(),
-        );
-        registry.register(
-            "http_requests",
-            "Requests answered, by status",
-            metrics.requests.clone(),
-        );
-        registry.register(
-            "notices",
-            "Notices that arose, by kind",
-            metrics.notices.clone(),
-        );
-        registry.register(
-            "delivery_attempts",
-            "Attempts to deliver a notice to a recipient, by kind and result",
-            metrics.deliveries.clone(),
-        );
-        registry.register(
-            "late_delay_seconds",
-            "From a deadline to the late mark",
-            metrics.late_delay.clone(),
-        );
-        registry.register(
-            "delivery_delay_seconds",
-            "From a notice to its acceptance by the notifier",
-            metrics.delivery_delay.clone(),
-        );
-        registry.register(
-            "alert_delay_seconds",
-            "From a deadline to the first byte to the mail server that tells of it, in first attempts",
-            metrics.alert_delay.clone(),
-        );
-        registry.register(
-            "delivery_errors",
-            "Attempts to deliver that failed or were refused, by what they were about",
-            metrics.delivery_errors.clone(),
-        );
-        registry.register(
-            "deliveries_under_way",
-            "Attempts to deliver that are being made now",
-            metrics.under_way.clone(),
-        );
-        registry.register(
-            "store_commit_changes",
-            "Changes that shared a commit of the embedded store",
-            metrics.commits.clone(),
-        );
-        registry.register(
-            "store_waiting_changes",
-            "Changes that waited for the next commit when the last one ended",
-            metrics.waiting_changes.clone(),
-        );
+        // What is there from the start is seen to grow; what begins with its first event is not.
+        for kind in KINDS {
+            let _ = metrics.notices.get_or_create(&KindLabel { kind });
+            for result in RESULTS {
+                let label = DeliveryLabel { kind, result };
+                let _ = metrics.deliveries.get_or_create(&label);
+            }
+        }
+        let registry = metrics.registered();
         Self {
             registry,
             ..metrics
@@ -194,12 +163,28 @@ impl StoreObserver for Metrics {
         self.waiting_changes
             .set(i64::try_from(waiting).unwrap_or(i64::MAX));
     }
+
+    fn called(&self, operation: &'static str, took: Duration) {
+        self.store_calls
+            .get_or_create(&OperationLabel { operation })
+            .observe(took.as_secs_f64());
+    }
 }
 
 impl Metrics {
-    /// A request was answered with `status`.
-    pub fn request(&self, status: u16) {
-        self.requests.get_or_create(&StatusLabel { status }).inc();
+    /// The service begins at `now`.
+    pub fn start(&self, now: Timestamp) {
+        self.started.set(now.millis() as f64 / 1_000.0);
+    }
+
+    /// A request for `operation`, which is one of a few names, was answered with `status` after so long.
+    pub fn request(&self, operation: &'static str, status: u16, took: Duration) {
+        self.requests
+            .get_or_create(&RequestLabel { operation, status })
+            .inc();
+        self.durations
+            .get_or_create(&OperationLabel { operation })
+            .observe(took.as_secs_f64());
     }
 
     /// A watcher became late this long after its deadline.
@@ -219,16 +204,16 @@ impl Metrics {
     }
 
     pub(super) fn delivered(&self, kind: NoticeKind, delay: Duration) {
-        self.delivery(kind, "delivered");
+        self.delivery(kind, RESULTS[0]);
         self.delivery_delay.observe(delay.as_secs_f64());
     }
 
     pub(super) fn delivery_failed(&self, kind: NoticeKind) {
-        self.delivery(kind, "failed");
+        self.delivery(kind, RESULTS[1]);
     }
 
     pub(super) fn refused(&self, kind: NoticeKind) {
-        self.delivery(kind, "refused");
+        self.delivery(kind, RESULTS[2]);
     }
 
     /// A first attempt to tell of a lateness began this long after the deadline.
@@ -247,6 +232,104 @@ impl Metrics {
     pub(super) fn under_way(&self) -> UnderWay {
         self.under_way.inc();
         UnderWay(self.under_way.clone())
+    }
+
+    /// All of them under their names, which end in their units. Counters get their `_total` from the encoder.
+    fn registered(&self) -> Registry {
+        let mut registry = Registry::default();
+        registry.register_with_unit(
+            "process_start_time",
+            "When the service began, in seconds since 1970",
+            Unit::Seconds,
+            self.started.clone(),
+        );
+        let ours = registry.sub_registry_with_prefix("nights_watch");
+        let build = Family::<BuildLabel, Gauge>::default();
+        let (version, commit) = (version::RELEASE, version::COMMIT);
+        build.get_or_create(&BuildLabel { version, commit }).set(1);
+        ours.register("build_info", "The release and commit that runs: 1", build);
+        ours.register("triggers", "Triggers acknowledged", self.triggers.clone());
+        ours.register(
+            "store_errors",
+            "Calls of the store that failed",
+            self.store_errors.clone(),
+        );
+        ours.register(
+            "outages",
+            "Times for which nobody watched the deadlines",
+            self.outages.clone(),
+        );
+        ours.register(
+            "deadlines_put_off",
+            "Deadlines that had passed in an outage and were put off by the grace",
+            self.put_off.clone(),
+        );
+        ours.register(
+            "http_requests",
+            "Requests answered, by operation and status",
+            self.requests.clone(),
+        );
+        ours.register_with_unit(
+            "http_request_duration",
+            "From a request to the beginning of its answer, by operation",
+            Unit::Seconds,
+            self.durations.clone(),
+        );
+        ours.register_with_unit(
+            "store_call_duration",
+            "How long calls of the store took, by what was asked of it",
+            Unit::Seconds,
+            self.store_calls.clone(),
+        );
+        ours.register(
+            "notices",
+            "Notices that arose, by kind",
+            self.notices.clone(),
+        );
+        ours.register(
+            "delivery_attempts",
+            "Attempts to deliver a notice to a recipient, by kind and result",
+            self.deliveries.clone(),
+        );
+        ours.register_with_unit(
+            "late_delay",
+            "From a deadline to the late mark",
+            Unit::Seconds,
+            self.late_delay.clone(),
+        );
+        ours.register_with_unit(
+            "delivery_delay",
+            "From a notice to its acceptance by the notifier",
+            Unit::Seconds,
+            self.delivery_delay.clone(),
+        );
+        ours.register_with_unit(
+            "alert_delay",
+            "From a deadline to the first byte to the mail server that tells of it, in first attempts",
+            Unit::Seconds,
+            self.alert_delay.clone(),
+        );
+        ours.register(
+            "delivery_errors",
+            "Attempts to deliver that failed or were refused, by what they were about",
+            self.delivery_errors.clone(),
+        );
+        ours.register(
+            "deliveries_under_way",
+            "Attempts to deliver that are being made now",
+            self.under_way.clone(),
+        );
+        ours.register(
+            "store_commit_changes",
+            "Changes that shared a commit of the embedded store",
+            self.commits.clone(),
+        );
+        ours.register(
+            "store_waiting_changes",
+            "Changes that waited for the next commit when the last one ended",
+            self.waiting_changes.clone(),
+        );
+        registry
     }
 
     fn delivery(&self, kind: NoticeKind, result: &'static str) {
@@ -300,10 +383,30 @@ impl Metrics {
                 refused,
             );
         }
+        let mut process = Registry::with_prefix("process");
+        if let Some(bytes) = resident_memory() {
+            process.register_with_unit(
+                "resident_memory",
+                "Memory that the process has in use",
+                Unit::Bytes,
+                ConstGauge::new(bytes),
+            );
+        }
         let mut text = String::new();
+        text::encode_registry(&mut text, &process)?;
         text::encode_registry(&mut text, &self.registry)?;
         text::encode_registry(&mut text, &now)?;
         text::encode_eof(&mut text)?;
         Ok(text)
     }
+}
+
+/// The memory of this process in bytes, where the system tells as Linux does.
+fn resident_memory() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kibibytes * 1_024)
 }

@@ -27,6 +27,7 @@ use crate::adapters::notify::log::LogNotifier;
 use crate::adapters::notify::smtp::{Encryption, InvalidSettings, SmtpNotifier, SmtpSettings};
 use crate::adapters::storage::mongodb::{MongoSettings, MongoStore, OpenError as MongoError};
 use crate::adapters::storage::sqlite::{OpenError, SqliteStore};
+use crate::adapters::storage::timed::TimedStore;
 use crate::ports::{self, Clock, Notifier, WatcherStore};
 
 pub use crate::adapters::http::openapi_document;
@@ -85,7 +86,9 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let connections = share_of_descriptors();
     let listener = listen(&config.wsgi).await?;
     let metrics = Arc::new(Metrics::default());
+    metrics.start(clock.now());
     let (store, poll) = open_store(&config, Arc::clone(&metrics)).await?;
+    let store: Arc<dyn WatcherStore> = Arc::new(TimedStore::new(store, metrics.clone()));
 
     let bells = Arc::new(Bells::default());
     let health = Arc::new(Health::new(

@@ -1,6 +1,7 @@
 //! Keeping watchers, their history, and what still has to be told.
 
 use std::error::Error;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -149,15 +150,21 @@ pub trait WatcherStore: Send + Sync {
     async fn close(&self);
 }
 
-/// Hears how a store works, for the metrics. A store that leaves commits to an engine has nothing to tell.
+/// Hears how a store works, for the metrics.
 pub trait StoreObserver: Send + Sync {
-    /// So many changes have shared a commit, and so many more were waiting for the next one.
+    /// So many changes have shared a commit, and so many more were waiting for the next one. A store that leaves
+    /// commits to an engine has nothing to tell of them.
     fn committed(&self, changes: usize, waiting: usize);
+
+    /// A call of the method `operation` has taken so long.
+    fn called(&self, operation: &'static str, took: Duration);
 }
 
 /// Nobody listens.
 impl StoreObserver for () {
     fn committed(&self, _: usize, _: usize) {}
+
+    fn called(&self, _: &'static str, _: Duration) {}
 }
 
 /// How somebody names a watcher.

@@ -1852,7 +1852,10 @@ async fn the_metrics_are_well_formed_and_count() {
         check_triggered(&house.get(&format!("/{id}")).await, false, false);
     }
     check_error(&house.get("/qqqqqqqq").await, 404, "watcher");
-    let metrics = house.get("/metrics").await;
+    let scrape = house
+        .request(Method::GET, "/metrics")
+        .header("accept", "application/openmetrics-text;version=1.0.0;q=0.5");
+    let metrics = Reply::to(scrape).await;
     assert_eq!(metrics.status, 200);
     let media_type = metrics.header("content-type");
     assert!(media_type.starts_with("application/openmetrics-text"));
@@ -1867,8 +1870,10 @@ async fn the_metrics_are_well_formed_and_count() {
     }
     for line in [
         "nights_watch_triggers_total 3",
-        "nights_watch_http_requests_total{status=\"200\"} 5",
-        "nights_watch_http_requests_total{status=\"404\"} 1",
+        "nights_watch_http_requests_total{operation=\"createWatcher\",status=\"200\"} 2",
+        "nights_watch_http_requests_total{operation=\"triggerById\",status=\"200\"} 3",
+        "nights_watch_http_requests_total{operation=\"triggerById\",status=\"404\"} 1",
+        "nights_watch_http_request_duration_seconds_count{operation=\"triggerById\"} 4",
         "nights_watch_watchers{state=\"on_time\"} 1",
         "nights_watch_watchers{state=\"paused\"} 1",
         "nights_watch_up{part=\"store\"} 1",

@@ -22,6 +22,7 @@ mod program;
 #[cfg(target_os = "linux")]
 mod scarcity;
 mod schemathesis;
+mod watching;
 
 mod mongodb_server;
 mod proxy;

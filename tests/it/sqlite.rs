@@ -482,6 +482,8 @@ impl StoreObserver for Commits {
     fn committed(&self, changes: usize, waiting: usize) {
         self.0.lock().unwrap().push((changes, waiting));
     }
+
+    fn called(&self, _: &'static str, _: Duration) {}
 }
 
 #[tokio::test(flavor = "multi_thread")]

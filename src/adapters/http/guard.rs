@@ -12,12 +12,12 @@ use poem::endpoint::{BoxEndpoint, DynEndpoint, EndpointExt, make};
 use poem::http::{Method, StatusCode, header};
 use poem::{Request, Response, Result};
 use poem_openapi::registry::{MetaApi, MetaOperation, MetaParamIn, MetaSecurityScheme, Registry};
-use poem_openapi::{OpenApi, Tags};
+use poem_openapi::{OpenApi, OperationId, Tags};
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 
 use super::api::Tag;
-use super::errors::Rejection;
+use super::errors::{Rejection, envelope};
 use super::guesses::{Guess, Guesses};
 use crate::domain::WatcherId;
 
@@ -63,6 +63,8 @@ const METHODS: [Method; 9] = [
 /// What is demanded of requests for one operation.
 #[derive(Clone)]
 struct Rules {
+    /// The name of the operation.
+    name: &'static str,
     parameters: Vec<Rule>,
     /// The key, if one is demanded.
     key: Option<Arc<SecretString>>,
@@ -232,16 +234,26 @@ impl DynEndpoint for Operation {
 
     fn call(&self, request: Request) -> BoxFuture<'_, Result<Response>> {
         Box::pin(async move {
-            let guess = self.rules.check(&request)?;
-            let result = self.endpoint.call(request).await;
-            if let Some(guess) = guess {
-                let status = result
-                    .as_ref()
-                    .map_or_else(poem::Error::status, Response::status);
-                self.rules.note(guess, status);
-            }
-            result
+            let result = self.answer(request).await;
+            // For who counts the answers, those included that the operation itself has not given.
+            let mut response = result.unwrap_or_else(envelope);
+            response.set_data(OperationId(self.rules.name));
+            Ok(response)
         })
+    }
+}
+
+impl Operation {
+    async fn answer(&self, request: Request) -> Result<Response> {
+        let guess = self.rules.check(&request)?;
+        let result = self.endpoint.call(request).await;
+        if let Some(guess) = guess {
+            let status = result
+                .as_ref()
+                .map_or_else(poem::Error::status, Response::status);
+            self.rules.note(guess, status);
+        }
+        result
     }
 }
 
@@ -253,6 +265,7 @@ impl<A> Guarded<A> {
             .filter(|param| param.in_type == MetaParamIn::Query);
         let secured = is_secured(operation);
         Rules {
+            name: operation.operation_id.unwrap_or_default(),
             parameters: parameters
                 .map(|param| Rule {
                     name: param.name.clone(),

@@ -3,7 +3,8 @@
 //! A request passes, from the outside in:
 //!
 //! - `server`: connections, their limits, and their end; `unread` for what is no request.
-//! - `site`: what is served where; the log line, the limits and the error envelope that all answers share.
+//! - `site`: what is served where; the log line, the limits and the error envelope that all answers share;
+//!   `scrape` for what Prometheus reads.
 //! - `guard`: what holds for each operation, read off its own description: who may, which parameters; and
 //!   `guesses`: how often somebody may be wrong.
 //! - `api`: the operations themselves, with their `params`, `views` and `errors`.
@@ -13,6 +14,8 @@ mod server;
 mod unread;
 
 mod site;
+
+mod scrape;
 
 mod guard;
 

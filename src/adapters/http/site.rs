@@ -9,13 +9,14 @@ use hyper::body::Bytes;
 use poem::endpoint::{BoxEndpoint, DynEndpoint, EndpointExt, make_sync};
 use poem::http::{Method, StatusCode, header};
 use poem::{Endpoint, IntoEndpoint, IntoResponse, Request, Response, Route, get};
-use poem_openapi::{LicenseObject, OpenApiService};
+use poem_openapi::{LicenseObject, OpenApiService, OperationId};
 use secrecy::SecretString;
 
 use super::api::Api;
 use super::errors::{Rejection, envelope};
 use super::guard::{Guarded, know_method};
 use super::guesses::Guesses;
+use super::scrape;
 use crate::app::config::Networks;
 use crate::app::{Health, Metrics, NightsWatch, version};
 use crate::ports::Clock;
@@ -63,11 +64,13 @@ impl Site {
         // Shared by all answers: the docs are large.
         let document = Bytes::from(pretty_document(&api.spec()));
         let docs = Bytes::from(api.swagger_ui_html());
-        let scrape = (health, Arc::clone(&metrics));
         let pages = Route::new()
             .at(PAGES[0], get(page("application/json", document)))
             .at(PAGES[1], get(page("text/html; charset=utf-8", docs)))
-            .at(PAGES[2], get(make_metrics(scrape)));
+            .at(
+                PAGES[2],
+                get(scrape::endpoint(health, Arc::clone(&metrics))),
+            );
         Whole {
             pages: pages.boxed(),
             api: api.into_endpoint(),
@@ -78,6 +81,8 @@ impl Site {
 
 /// The paths that are no operations.
 const PAGES: [&str; 3] = ["/openapi.json", "/docs", "/metrics"];
+/// What requests for them, for what there is not, and those over the limits are counted as. Paths have no end.
+const NO_OPERATION: &str = "none";
 
 /// All of the site: pages and operations, and what holds for both.
 struct Whole {
@@ -103,9 +108,13 @@ impl Endpoint for Whole {
                 Err(_) => Rejection::internal().into_response(),
             };
             let status = response.status();
-            self.metrics.request(status.as_u16());
+            let took = begin.elapsed();
+            let operation = response
+                .data()
+                .map_or(NO_OPERATION, |id: &OperationId| id.0);
+            self.metrics.request(operation, status.as_u16(), took);
             // To the microsecond.
-            let duration_ms = begin.elapsed().as_micros() as f64 / 1_000.0;
+            let duration_ms = took.as_micros() as f64 / 1_000.0;
             let is_routine = status.is_success() && is_routine(&path);
             path.truncate(path.floor_char_boundary(LOGGED_PATH));
             let status = status.as_u16();
@@ -182,24 +191,6 @@ fn page(media_type: &'static str, text: Bytes) -> impl Endpoint {
         Response::builder()
             .header(header::CONTENT_TYPE, media_type)
             .body(text.clone())
-    })
-}
-
-fn make_metrics((health, metrics): (Arc<Health>, Arc<Metrics>)) -> impl Endpoint {
-    poem::endpoint::make(move |_| {
-        let (health, metrics) = (Arc::clone(&health), Arc::clone(&metrics));
-        async move {
-            let readiness = health.readiness().await;
-            let census = health.census().await;
-            let text = metrics.encode(census.as_ref(), &readiness);
-            let text = text.map_err(|_| Rejection::internal())?;
-            let media_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            Ok::<_, poem::Error>(
-                Response::builder()
-                    .header(header::CONTENT_TYPE, media_type)
-                    .body(text),
-            )
-        }
     })
 }
 

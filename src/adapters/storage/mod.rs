@@ -1,5 +1,6 @@
-//! Storage engines.
+//! Storage engines, and what measures any of them.
 
 pub mod memory;
 pub mod mongodb;
 pub mod sqlite;
+pub mod timed;

@@ -1,0 +1,61 @@
+//! `/metrics`, in the format that the reader takes.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use poem::endpoint::make;
+use poem::http::header;
+use poem::{Endpoint, Error, Request, Response};
+
+use super::errors::Rejection;
+use crate::app::{Health, Metrics};
+
+const OPEN_METRICS: &str = "application/openmetrics-text";
+/// The older format is for whoever does not ask for the newer one: people, and tools such as `promtool check metrics`.
+const CLASSIC: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// What `/metrics` answers.
+pub(super) fn endpoint(
+    health: Arc<Health>,
+    metrics: Arc<Metrics>,
+) -> impl Endpoint<Output = Response> {
+    make(move |request: Request| {
+        let (health, metrics) = (Arc::clone(&health), Arc::clone(&metrics));
+        async move {
+            let readiness = health.readiness().await;
+            let census = health.census().await;
+            let text = metrics.encode(census.as_ref(), &readiness);
+            let text = text.map_err(|_| Rejection::internal())?;
+            let accepted = request.header(header::ACCEPT).unwrap_or_default();
+            let response = Response::builder().header(header::VARY, "accept");
+            Ok::<_, Error>(if accepted.contains(OPEN_METRICS) {
+                let media_type = format!("{OPEN_METRICS}; version=1.0.0; charset=utf-8");
+                response.content_type(media_type).body(text)
+            } else {
+                response.content_type(CLASSIC).body(classic(&text))
+            })
+        }
+    })
+}
+
+/// What `text` says, in the older format: counters are described under the name that their samples have, and there
+/// are neither units nor a mark at the end.
+fn classic(text: &str) -> String {
+    let counters: HashSet<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter"))
+        .collect();
+    let mut classic = String::with_capacity(text.len());
+    for line in text.lines() {
+        let mut words = line.splitn(4, ' ');
+        match (words.next(), words.next(), words.next(), words.next()) {
+            (Some("#"), Some("UNIT" | "EOF"), ..) => continue,
+            (Some("#"), Some(what), Some(name), Some(rest)) if counters.contains(name) => {
+                classic.extend(["# ", what, " ", name, "_total ", rest]);
+            }
+            _ => classic.push_str(line),
+        }
+        classic.push('\n');
+    }
+    classic
+}
