@@ -419,6 +419,74 @@ async fn the_log_has_triggers_and_health_checks_only_if_they_fail() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn each_log_line_is_a_flat_json_object_if_that_is_asked_for() {
+    let (directory, server) = (directory(), SmtpServer::start().await);
+    let settings = format!(
+        "{}[logging]\nformat = json\n[wsgi]\nauth_key = hunter2\n",
+        mail_settings(server.port())
+    );
+    let program = Program::start(directory.path(), &settings).await;
+    let parameters = [
+        ("name", "\"Nightly\" one"),
+        ("periodicity", "0.2"),
+        ("email", "ops@example.org"),
+        ("email", "refused@example.org"),
+        ("auth_key", "hunter2"),
+    ];
+    program.done("create", &parameters).await;
+    server.next_message().await;
+    let refused = "nights_watch_delivery_attempts_total{kind=\"late\",result=\"refused\"}";
+    program.until_metric(refused, 1.0).await;
+    program.ask("get", &[("name", "\"Nightly\" one")]).await;
+    assert!(program.stop().await.success());
+
+    let log = read_log(directory.path());
+    assert!(!log.contains("hunter"), "{log}");
+    let mut messages = HashSet::new();
+    for line in log.lines() {
+        let line: Value =
+            serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        let members = line.as_object().expect("an object");
+        assert!(
+            !members
+                .values()
+                .any(|value| value.is_object() || value.is_array()),
+            "{line}"
+        );
+        let text = |member: &str| members[member].as_str().expect("text").to_owned();
+        assert!(text("timestamp").ends_with('Z'), "{line}");
+        assert!(
+            ["INFO", "WARN", "ERROR"].contains(&&*text("level")),
+            "{line}"
+        );
+        if text("message") == "request" {
+            assert!(
+                line["status"].is_u64() && line["duration_ms"].is_f64(),
+                "{line}"
+            );
+            assert_eq!(
+                (text("method").as_str(), line["path"].is_string()),
+                ("GET", true)
+            );
+        }
+        if text("message") == "a notice was delivered" {
+            assert_eq!(line["name"], "\"Nightly\" one");
+            assert_eq!(line["to"], "ops@example.org");
+        }
+        messages.insert(text("message"));
+    }
+    for message in [
+        "serving",
+        "request",
+        "a notice was delivered",
+        "a notice was refused for good",
+        "stopped",
+    ] {
+        assert!(messages.contains(message), "{message} in {log}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_environment_wins_over_the_file_and_flags_over_both() {
     let directory = directory();
     let program = Program::start(directory.path(), "[wsgi]\nport = 1\nhost = 203.0.113.1\n").await;

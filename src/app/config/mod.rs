@@ -26,7 +26,7 @@ use std::{env, fs, io};
 pub use self::cli::{Cli, Command, Overrides};
 pub use self::networks::Networks;
 pub use self::sections::{
-    Email, Heartbeat, History, Logging, Login, MongoDb, Monitor, Storage, Tls, Wsgi,
+    Email, Heartbeat, History, LogFormat, Logging, Login, MongoDb, Monitor, Storage, Tls, Wsgi,
 };
 use self::sources::Settings;
 

@@ -23,12 +23,34 @@ const PORT: &str = "a port number (1 to 65535)";
 pub struct Logging {
     /// The log file, which is appended to; without one, standard error.
     pub file: Option<PathBuf>,
+    /// How they are written.
+    pub format: LogFormat,
     /// Whether the file is put aside when it gets too large.
     pub rotate: bool,
     /// How large the file may get before it is put aside, in bytes; more than 0.
     pub max_size: u64,
     /// How many files that were put aside are kept; with 0 the file is emptied instead.
     pub backup_count: u32,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs: each line is a JSON object.
+    Json,
+}
+
+impl LogFormat {
+    fn parse(text: &str) -> Option<Self> {
+        match text.to_ascii_lowercase().as_str() {
+            "text" => Some(Self::Text),
+            "json" => Some(Self::Json),
+            _ => None,
+        }
+    }
 }
 
 impl Logging {
@@ -43,8 +65,10 @@ impl Logging {
             number(text).filter(|size| *size > 0)
         })?;
         let count = section.value("backup_count", "a number of files (0 or more)", number)?;
+        let format = section.value("format", "text or json", LogFormat::parse)?;
         Ok(Self {
             file: section.text("file").map(PathBuf::from),
+            format: format.unwrap_or_default(),
             rotate: section
                 .value("rotate", BOOLEAN, boolean)?
                 .unwrap_or_default(),
@@ -58,6 +82,7 @@ impl Default for Logging {
     fn default() -> Self {
         Self {
             file: None,
+            format: LogFormat::default(),
             rotate: false,
             max_size: Self::DEFAULT_MAX_SIZE,
             backup_count: Self::DEFAULT_BACKUP_COUNT,

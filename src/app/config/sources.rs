@@ -33,7 +33,7 @@ pub(super) struct Known {
 pub(super) const SECTIONS: [Known; 7] = [
     Known {
         name: "logging",
-        keys: &["file", "rotate", "max_size", "backup_count"],
+        keys: &["file", "format", "rotate", "max_size", "backup_count"],
         open: false,
     },
     Known {

@@ -14,10 +14,10 @@ use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
-use tracing_subscriber::{fmt, registry};
+use tracing_subscriber::{Layer, fmt, registry};
 
 use self::rotating::RotatingFile;
-use super::config::Logging;
+use super::config::{LogFormat, Logging};
 
 /// How many lines wait to be written before more are lost: some megabytes.
 const MAX_WAITING_LINES: usize = 16_384;
@@ -66,9 +66,15 @@ pub fn init(config: &Logging) -> Result<Guard, LoggingError> {
         .thread_name("log")
         .finish(writer);
     let (filter, complaint) = filter(env::var(FILTER_VARIABLE).ok());
+    let lines = fmt::layer().with_writer(writer).with_ansi(ansi);
+    let lines = match config.format {
+        LogFormat::Text => lines.boxed(),
+        // What is a field in a line for people is a member of the object.
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
     registry()
         .with(filter)
-        .with(fmt::layer().with_writer(writer).with_ansi(ansi))
+        .with(lines)
         .try_init()
         .map_err(LoggingError::Twice)?;
     panic::set_hook(Box::new(log_panic));
