@@ -487,6 +487,28 @@ async fn each_log_line_is_a_flat_json_object_if_that_is_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_secret_may_come_as_a_file_of_its_own() {
+    let (directory, secrets) = (directory(), directory());
+    std::fs::write(secrets.path().join("wsgi.auth_key"), "hunter2\n").expect("a file");
+    let folder = secrets.path().to_str().expect("a name in Unicode");
+    let variables = [("CREDENTIALS_DIRECTORY", folder)];
+    let program = Program::start_in(directory.path(), "[wsgi]\nauth_key = old\n", &variables).await;
+    let (status, _) = program.ask("list", &[("auth_key", "old")]).await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    program.done("list", &[("auth_key", "hunter2")]).await;
+    drop(program);
+
+    std::fs::write(secrets.path().join("wsgi.auth-key"), "hunter3").expect("a file");
+    let output = command(directory.path()).envs(variables).output().await;
+    let said = String::from_utf8(output.expect("it starts").stderr).expect("text");
+    let line = format!("nights-watch: {folder}/wsgi.auth-key: no such key; ");
+    assert!(
+        said.starts_with(&line) && !said.contains("hunter"),
+        "{said}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_environment_wins_over_the_file_and_flags_over_both() {
     let directory = directory();
     let program = Program::start(directory.path(), "[wsgi]\nport = 1\nhost = 203.0.113.1\n").await;

@@ -1,17 +1,20 @@
 //! What the program is told before it starts.
 //!
-//! Three sources, each over the one before:
+//! Four sources, each over the one before:
 //!
 //! 1. a file, `nights-watch.ini`: the one that `--config` names, else the first of [`PLACES`] that exists;
-//! 2. the environment: `NIGHTS_WATCH_<SECTION>_<KEY>`, such as `NIGHTS_WATCH_WSGI_AUTH_KEY`, in capitals;
+//! 2. the files in the folder that `CREDENTIALS_DIRECTORY` names, each called `<section>.<key>`: what systemd, or
+//!    whoever runs containers, hands over as secrets;
+//! 3. the environment: `NIGHTS_WATCH_<SECTION>_<KEY>`, such as `NIGHTS_WATCH_WSGI_AUTH_KEY`, in capitals;
 //!    a variable makes its section present, as a line in the file does;
-//! 3. the command line: [`Overrides`].
+//! 4. the command line: [`Overrides`].
 //!
 //! Names of keys are read in any case. A name that means nothing is a mistake, so that a misspelt key is not
 //! silently without effect; only `[mongodb]` takes any key, and hands it to the driver. An empty text is the
 //! same as none, an empty number is a mistake. A mistake is one line: where, and what was expected there.
 
 mod cli;
+mod credentials;
 mod ini;
 mod networks;
 mod sections;
@@ -28,7 +31,7 @@ pub use self::networks::Networks;
 pub use self::sections::{
     Email, Heartbeat, History, LogFormat, Logging, Login, MongoDb, Monitor, Storage, Tls, Wsgi,
 };
-use self::sources::Settings;
+use self::sources::{Settings, Source};
 
 /// Where a configuration file is looked for, in this order, if none is named.
 pub const PLACES: [&str; 3] = [
@@ -74,7 +77,12 @@ impl Config {
             Some(path) => Some((path.clone(), read(path)?)),
             None => find(PLACES)?,
         };
-        Self::from_sources(file, variables(env::vars_os())?, &cli.overrides)
+        let credentials = match env::var_os(credentials::VARIABLE) {
+            Some(folder) => credentials::read(Path::new(&folder))?,
+            None => Vec::new(),
+        };
+        let env = variables(env::vars_os())?;
+        Self::assemble(file, credentials, env, &cli.overrides)
     }
 
     /// The settings that these sources make together: the path and text of a file, if there is one, the
@@ -88,13 +96,23 @@ impl Config {
         env: impl IntoIterator<Item = (String, String)>,
         overrides: &Overrides,
     ) -> Result<Self, ConfigError> {
+        Self::assemble(file, Vec::new(), env, overrides)
+    }
+
+    fn assemble(
+        file: Option<(PathBuf, String)>,
+        credentials: Vec<Source>,
+        env: impl IntoIterator<Item = (String, String)>,
+        overrides: &Overrides,
+    ) -> Result<Self, ConfigError> {
         let file = match file {
             Some((path, text)) => Some(ini::parse(&path, &text)?),
             None => None,
         };
         let env = sources::environment(env, file.as_ref())?;
         let flags = sources::flags(overrides);
-        let settings = Settings::merge(file.into_iter().chain(env).chain(flags));
+        let sources = file.into_iter().chain(credentials).chain(env).chain(flags);
+        let settings = Settings::merge(sources);
         Ok(Self {
             logging: Logging::read(&settings)?,
             storage: Storage::read(&settings)?,

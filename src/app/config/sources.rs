@@ -116,7 +116,7 @@ impl Source {
     }
 
     /// One setting, made by the variable or option called `name`.
-    fn single(name: &str, section: &str, key: &str, value: &str) -> Self {
+    pub(super) fn single(name: &str, section: &str, key: &str, value: &str) -> Self {
         let mut source = Self {
             is_file: false,
             ..Self::file(name.to_owned())

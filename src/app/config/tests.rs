@@ -814,3 +814,91 @@ proptest! {
         }
     }
 }
+
+/// What the credentials in a folder with these files make of `ini` and `env`, or the complaint without the folder.
+fn with_credentials(
+    files: &[(&str, &str)],
+    ini: &str,
+    env: &[(&str, &str)],
+) -> Result<Config, String> {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        fs::write(folder.path().join(name), text).unwrap();
+    }
+    let in_folder = format!("{}/", folder.path().display());
+    let env = env
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let file = Some((PathBuf::from(FILE), ini.to_owned()));
+    credentials::read(folder.path())
+        .and_then(|found| Config::assemble(file, found, env, &Overrides::default()))
+        .map_err(|error| error.to_string().replace(&in_folder, ""))
+}
+
+#[test]
+fn credentials_stand_between_the_file_and_the_environment() {
+    let files = [
+        ("wsgi.auth_key", "s3cret = #1 \n"),
+        ("email.username", "watch\r\n"),
+        ("email.password", "pass"),
+        ("wsgi.port", "81"),
+        ("logging.format", "json"),
+        ("tls-key.pem", "not\nours"),
+        ("wsgi", "nor this"),
+        ("..data", "nor this"),
+    ];
+    let ini = "[email]\nsender = a@example.com\npassword = old\n[wsgi]\nport = 80\n";
+    let config = with_credentials(&files, ini, &[("NIGHTS_WATCH_WSGI_PORT", "82")]).unwrap();
+    let key = config.wsgi.auth_key.unwrap();
+    assert_eq!(key.expose_secret(), "s3cret = #1 ");
+    let login = config.email.unwrap().login.unwrap();
+    assert_eq!(login.username, "watch");
+    assert_eq!(login.password.expose_secret(), "pass");
+    assert_eq!(config.wsgi.port, 82);
+    assert_eq!(config.logging.format, LogFormat::Json);
+}
+
+#[test]
+fn a_folder_of_credentials_may_be_missing() {
+    let missing = Path::new("/nonexistent/credentials");
+    assert!(credentials::read(missing).unwrap().is_empty());
+}
+
+#[test]
+fn mistakes_in_credentials_name_the_file_and_no_secret() {
+    let check = |name, text: &str, complaint: &str| {
+        let error = with_credentials(&[(name, text)], "", &[]).unwrap_err();
+        assert_eq!(error, complaint);
+    };
+    check(
+        "wsgi.auth_kye",
+        "s3cret",
+        "wsgi.auth_kye: no such key; [wsgi] has host, port, auth_key, trusted_proxies",
+    );
+    let lines = "is more than one line of text";
+    check(
+        "wsgi.auth_key",
+        "a\nb\n",
+        &format!("wsgi.auth_key: {lines}"),
+    );
+    check(
+        "email.password",
+        "a\n\n",
+        &format!("email.password: {lines}"),
+    );
+    check(
+        "wsgi.port",
+        "http",
+        "wsgi.port: \"http\" is not a port number (0 to 65535)",
+    );
+    check(
+        "email.password",
+        "s3cret",
+        "email.password: [email] sender is missing: an address such as watch@example.com",
+    );
+    check(
+        "mongodb.",
+        "x",
+        "mongodb.: no such key; [mongodb] has hosts, database, username, password, replicaSet",
+    );
+}
