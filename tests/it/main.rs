@@ -22,6 +22,8 @@ mod program;
 #[cfg(target_os = "linux")]
 mod scarcity;
 mod schemathesis;
+
+mod examples;
 mod watching;
 
 mod mongodb_server;
