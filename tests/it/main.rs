@@ -24,6 +24,7 @@ mod scarcity;
 mod schemathesis;
 
 mod examples;
+mod packages;
 mod watching;
 
 mod mongodb_server;

@@ -26,7 +26,7 @@ impl Networks {
     pub fn loopback() -> Self {
         let network = |address, length| Network { address, length };
         Self(vec![
-            network(Ipv4Addr::LOCALHOST.into(), 8),
+            network(Ipv4Addr::new(127, 0, 0, 0).into(), 8),
             network(Ipv6Addr::LOCALHOST.into(), 128),
         ])
     }

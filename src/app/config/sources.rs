@@ -24,7 +24,7 @@ const CONFIG: &str = "CONFIG";
 /// A section that there is, and its keys.
 pub(super) struct Known {
     pub(super) name: &'static str,
-    keys: &'static [&'static str],
+    pub(super) keys: &'static [&'static str],
     /// Whether keys that are not listed are taken as they are.
     open: bool,
 }

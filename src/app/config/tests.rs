@@ -902,3 +902,59 @@ fn mistakes_in_credentials_name_the_file_and_no_secret() {
         "mongodb.: no such key; [mongodb] has hosts, database, username, password, replicaSet",
     );
 }
+
+/// The settings that the package installs, with those lines in effect that `wanted` wants of a section, a line, and
+/// whether that is an example.
+fn packaged(wanted: impl Fn(&str, &str, bool) -> bool) -> String {
+    let mut text = String::new();
+    let (mut section, mut is_example) = (String::new(), false);
+    for line in include_str!("../../../deploy/debian/nights-watch.ini").lines() {
+        let setting = line
+            .strip_prefix('#')
+            .filter(|line| !line.starts_with(' ') && !line.is_empty());
+        if let Some(setting) = setting {
+            if let Some(name) = setting.strip_prefix('[') {
+                section = name.trim_end_matches(']').to_owned();
+            }
+            if wanted(&section, setting, is_example) {
+                text.push_str(setting);
+                text.push('\n');
+            }
+        }
+        is_example = line.starts_with("# An example");
+    }
+    text
+}
+
+#[test]
+fn the_settings_of_the_package_show_each_key_with_its_default() {
+    let all = packaged(|_, _, _| true);
+    for section in &sources::SECTIONS {
+        let (_, rest) = all
+            .split_once(&format!("[{}]\n", section.name))
+            .expect(section.name);
+        let lines: Vec<_> = rest
+            .lines()
+            .take_while(|line| !line.starts_with('['))
+            .collect();
+        let keys = lines.iter().map(|line| line.split(" =").next().unwrap());
+        assert_eq!(
+            keys.collect::<std::collections::BTreeSet<_>>(),
+            section.keys.iter().copied().collect(),
+            "{section}",
+            section = section.name
+        );
+    }
+    let shown = |text: &str| format!("{:?}", ini(text));
+    // As it is installed, it changes nothing.
+    let installed = include_str!("../../../deploy/debian/nights-watch.ini");
+    assert_eq!(shown(installed), shown(""));
+    // Nor does any line of it that is no example, in whichever of the two stores.
+    for other in ["mongodb", "sqlite"] {
+        let every = packaged(|section, _, _| section != other);
+        let examples = packaged(|section, line, is_example| {
+            section != other && (is_example || line.starts_with('['))
+        });
+        assert_eq!(shown(&every), shown(&examples), "{every}");
+    }
+}
