@@ -226,13 +226,37 @@ async fn whole_periodicities_are_shown_without_a_fraction() {
         ("0.25", "0.25"),
         ("1.5", "1.5"),
         ("3155760000", "3155760000"),
+        ("90s", "90"),
+        ("15m", "900"),
+        ("25h", "90000"),
+        ("7d", "604800"),
+        ("1h30m", "5400"),
+        ("0.5s", "0.5"),
     ] {
+        let name = format!("W {given}");
         let reply = house
-            .call("create", &[("name", given), ("periodicity", given)])
+            .call("create", &[("name", &name), ("periodicity", given)])
             .await;
         let line = format!("\n        \"periodicity\": {shown},\n");
         assert!(reply.text.contains(&line), "{}", reply.text);
     }
+}
+
+#[tokio::test]
+async fn an_update_takes_a_duration() {
+    let house = House::open().await;
+    let id = house.create("Backup").await;
+    let updated = house
+        .call("update", &[("id", &id), ("periodicity", "1d1h")])
+        .await;
+    check_ok(&updated);
+    assert_eq!(updated.watcher()["periodicity"], 90_000);
+    let reply = house
+        .call("update", &[("id", &id), ("periodicity", "30m1h")])
+        .await;
+    let complaint = "the parameter \"periodicity\" has h behind m";
+    let error = reply.json()["error"].as_str().unwrap().to_owned();
+    assert!(error.starts_with(complaint), "{error}");
 }
 
 #[tokio::test]
@@ -657,7 +681,9 @@ async fn a_malformed_parameter_is_named() {
         ("create?periodicity=1&name=a%00b", "name"),
         ("create?name=N&periodicity=", "periodicity"),
         ("create?name=N&periodicity=hour", "periodicity"),
-        ("create?name=N&periodicity=1h", "periodicity"),
+        ("create?name=N&periodicity=1x", "periodicity"),
+        ("create?name=N&periodicity=1h30", "periodicity"),
+        ("create?name=N&periodicity=30m1h", "periodicity"),
         ("create?name=N&periodicity=1,5", "periodicity"),
         ("create?name=N&periodicity=0x10", "periodicity"),
         ("create?name=N&periodicity=0", "periodicity"),

@@ -73,7 +73,8 @@ impl Api {
         &self,
         /// What people call it. The slug that is made of it must be unique.
         name: Query<Text<Name>>,
-        /// How many seconds it may stay silent.
+        /// How many seconds it may stay silent. People may also write a duration, such as `90s`, `15m`, `25h`, `7d`
+        /// or `1h30m`.
         periodicity: Query<Text<Periodicity>>,
         /// What it is for; mails show it.
         description: Query<Option<Text<Description>>>,
@@ -132,7 +133,7 @@ impl Api {
         slug: Query<Option<Text<Slug>>>,
         /// The new name, and with it a new slug.
         name: Query<Option<Text<Name>>>,
-        /// The new periodicity, in seconds.
+        /// The new periodicity: seconds, or a duration such as `1h30m`.
         periodicity: Query<Option<Text<Periodicity>>>,
         /// The new description.
         description: Query<Option<Text<Description>>>,
