@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::builder::NonEmptyStringValueParser;
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
+use crate::app::config::Options;
 use crate::app::version;
 
 const LONG_ABOUT: &str = "\
@@ -22,14 +22,9 @@ pub struct Cli {
     #[command(subcommand)]
     pub command: Option<Command>,
 
-    /// Read this configuration file, which must exist [default: the first of ./nights-watch.ini,
-    /// /etc/nights-watch.ini, /usr/local/etc/nights-watch.ini, if there is one]
-    #[arg(long, value_name = "FILE", env = "NIGHTS_WATCH_CONFIG")]
-    pub config: Option<PathBuf>,
-
-    /// Options that stand above the file and the environment.
+    /// What it says about settings.
     #[command(flatten)]
-    pub overrides: Overrides,
+    pub options: Options,
 }
 
 /// What the program can do apart from serving.
@@ -46,22 +41,6 @@ pub enum Command {
     },
     /// Print the OpenAPI document of the HTTP interface, and exit
     Openapi,
-}
-
-/// Settings that the command line makes, above the file and the environment.
-#[derive(Args, Clone, Debug, Default)]
-pub struct Overrides {
-    /// Listen on this address only [default: all interfaces]
-    #[arg(long, value_name = "HOST")]
-    pub host: Option<String>,
-
-    /// Listen on this port; 0 takes any free one [default: 80]
-    #[arg(long, value_name = "N")]
-    pub port: Option<u16>,
-
-    /// Keep watchers in this SQLite database [default: nights-watch.db]
-    #[arg(long, value_name = "FILE", value_parser = NonEmptyStringValueParser::new())]
-    pub database: Option<String>,
 }
 
 #[cfg(test)]
@@ -84,9 +63,9 @@ mod tests {
     fn without_a_command_it_serves() {
         let cli = parse(&["--host", "::1", "--port", "0", "--database", "w.db"]);
         assert_eq!(cli.command, None);
-        assert_eq!(cli.overrides.host.as_deref(), Some("::1"));
-        assert_eq!(cli.overrides.port, Some(0));
-        assert_eq!(cli.overrides.database.as_deref(), Some("w.db"));
+        assert_eq!(cli.options.overrides.host.as_deref(), Some("::1"));
+        assert_eq!(cli.options.overrides.port, Some(0));
+        assert_eq!(cli.options.overrides.database.as_deref(), Some("w.db"));
         assert_eq!(parse(&["openapi"]).command, Some(Command::Openapi));
         let import = Command::Import {
             file: PathBuf::from("old.db"),
@@ -95,7 +74,7 @@ mod tests {
         let arguments = ["import", "old.db", "--without-notices"];
         assert_eq!(parse(&arguments).command, Some(import));
         assert_eq!(
-            parse(&["--config", "a.ini"]).config,
+            parse(&["--config", "a.ini"]).options.config,
             Some(PathBuf::from("a.ini"))
         );
     }

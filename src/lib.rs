@@ -6,6 +6,7 @@
 //! - [`ports`]: what the rules need of the world, as contracts.
 //! - [`app`]: the use cases, the loops that work by themselves, settings, and the wiring.
 //! - [`adapters`]: the contracts fulfilled, and the HTTP interface.
+//! - [`cli`]: the command line.
 
 pub mod domain;
 
@@ -14,3 +15,5 @@ pub mod ports;
 pub mod app;
 
 pub mod adapters;
+
+pub mod cli;

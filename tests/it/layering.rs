@@ -17,7 +17,7 @@ struct Layer {
 }
 
 /// From the most special to the most general: the first that fits a file is the one that counts.
-const LAYERS: [Layer; 10] = [
+const LAYERS: [Layer; 11] = [
     Layer {
         place: "domain",
         knows: &["domain"],
@@ -58,6 +58,10 @@ const LAYERS: [Layer; 10] = [
     Layer {
         place: "adapters/http",
         knows: &["domain", "ports", "app", "adapters::http"],
+    },
+    Layer {
+        place: "cli.rs",
+        knows: &["cli", "app::config"],
     },
 ];
 

@@ -13,10 +13,10 @@
 //! silently without effect; only `[mongodb]` takes any key, and hands it to the driver. An empty text is the
 //! same as none, an empty number is a mistake. A mistake is one line: where, and what was expected there.
 
-mod cli;
 mod credentials;
 mod ini;
 mod networks;
+mod options;
 mod sections;
 mod sources;
 
@@ -26,8 +26,8 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
-pub use self::cli::{Cli, Command, Overrides};
 pub use self::networks::Networks;
+pub use self::options::{Options, Overrides};
 pub use self::sections::{
     Email, Heartbeat, History, LogFormat, Logging, Login, MongoDb, Monitor, Storage, Tls, Wsgi,
 };
@@ -72,8 +72,8 @@ impl Config {
     /// # Errors
     ///
     /// [`ConfigError`] for the first mistake found, or a file that is there, or should be, and cannot be read.
-    pub fn load(cli: &Cli) -> Result<Self, ConfigError> {
-        let file = match &cli.config {
+    pub fn load(options: &Options) -> Result<Self, ConfigError> {
+        let file = match &options.config {
             Some(path) => Some((path.clone(), read(path)?)),
             None => find(PLACES)?,
         };
@@ -82,7 +82,7 @@ impl Config {
             None => Vec::new(),
         };
         let env = variables(env::vars_os())?;
-        Self::assemble(file, credentials, env, &cli.overrides)
+        Self::assemble(file, credentials, env, &options.overrides)
     }
 
     /// The settings that these sources make together: the path and text of a file, if there is one, the

@@ -10,7 +10,7 @@ use figment::{Figment, Metadata, Profile, Provider};
 use secrecy::SecretString;
 
 use super::ConfigError;
-use super::cli::Overrides;
+use super::options::Overrides;
 
 /// What the name of an environment variable of ours begins with.
 pub(super) const PREFIX: &str = "NIGHTS_WATCH_";

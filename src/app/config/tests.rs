@@ -724,12 +724,12 @@ fn the_first_file_that_exists_is_read() {
 fn a_file_that_cannot_be_read_is_a_mistake() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("watch.ini");
-    let cli = Cli {
+    let options = Options {
         config: Some(path.clone()),
-        ..Cli::default()
+        ..Options::default()
     };
     let shown = path.display();
-    let complaint = || Config::load(&cli).unwrap_err().to_string();
+    let complaint = || Config::load(&options).unwrap_err().to_string();
     assert_eq!(
         complaint(),
         format!("{shown}: cannot be read: No such file or directory (os error 2)")
