@@ -17,3 +17,5 @@ pub mod app;
 pub mod adapters;
 
 pub mod cli;
+
+mod ini;

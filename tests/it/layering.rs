@@ -17,7 +17,7 @@ struct Layer {
 }
 
 /// From the most special to the most general: the first that fits a file is the one that counts.
-const LAYERS: [Layer; 11] = [
+const LAYERS: [Layer; 12] = [
     Layer {
         place: "domain",
         knows: &["domain"],
@@ -33,7 +33,7 @@ const LAYERS: [Layer; 11] = [
     },
     Layer {
         place: "app",
-        knows: &["domain", "ports", "app"],
+        knows: &["domain", "ports", "app", "ini"],
     },
     Layer {
         place: "adapters/mod.rs",
@@ -62,6 +62,10 @@ const LAYERS: [Layer; 11] = [
     Layer {
         place: "cli.rs",
         knows: &["cli", "app::config"],
+    },
+    Layer {
+        place: "ini.rs",
+        knows: &["ini"],
     },
 ];
 
