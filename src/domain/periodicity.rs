@@ -243,7 +243,7 @@ mod tests {
             let mut text = String::new();
             let mut millis = 0;
             for ((unit, worth), count) in UNITS.iter().zip(counts) {
-                text.push_str(&format!("{count}{unit}"));
+                text += &format!("{count}{unit}");
                 millis += u64::from(count) * worth;
             }
             prop_assert_eq!(Periodicity::parse(&text), Periodicity::from_millis(millis));

@@ -73,8 +73,7 @@ impl Api {
         &self,
         /// What people call it. The slug that is made of it must be unique.
         name: Query<Text<Name>>,
-        /// How many seconds it may stay silent. People may also write a duration, such as `90s`, `15m`, `25h`, `7d`
-        /// or `1h30m`.
+        /// How many seconds it may stay silent; people may also write a duration, such as `15m`, `7d` or `1h30m`.
         periodicity: Query<Text<Periodicity>>,
         /// What it is for; mails show it.
         description: Query<Option<Text<Description>>>,
