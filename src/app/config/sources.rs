@@ -21,6 +21,9 @@ const TESTS: &str = "TEST_";
 /// The variable that stands for `--config`, behind the prefix.
 const CONFIG: &str = "CONFIG";
 
+/// The variables of the client, behind the prefix.
+const CLIENT: [&str; 2] = ["URL", "AUTH_KEY"];
+
 /// A section that there is, and its keys.
 pub(super) struct Known {
     pub(super) name: &'static str,
@@ -190,7 +193,8 @@ pub(super) fn environment(
         let Some(rest) = name.strip_prefix(PREFIX) else {
             continue;
         };
-        if rest == CONFIG || rest.starts_with(TESTS) || is_of_kubernetes(rest, &value) {
+        let is_other = rest == CONFIG || CLIENT.contains(&rest) || rest.starts_with(TESTS);
+        if is_other || is_of_kubernetes(rest, &value) {
             continue;
         }
         let (section, key) = variable(&name, rest, file)?;

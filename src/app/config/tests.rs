@@ -563,6 +563,24 @@ fn variables_that_kubernetes_sets_are_not_ours() {
 }
 
 #[test]
+fn variables_of_the_client_are_not_ours() {
+    let config = env(&[
+        ("NIGHTS_WATCH_URL", "http://watch.example.com"),
+        ("NIGHTS_WATCH_AUTH_KEY", "secret"),
+    ]);
+    assert!(config.wsgi.auth_key.is_none());
+    for name in [
+        "NIGHTS_WATCH_URI",
+        "NIGHTS_WATCH_AUTHKEY",
+        "NIGHTS_WATCH_AUTH_KEYS",
+    ] {
+        let error = from("", &[(name, "x")], &Overrides::default()).unwrap_err();
+        let complaint = format!("{name}: no such setting; ");
+        assert!(error.to_string().starts_with(&complaint), "{error}");
+    }
+}
+
+#[test]
 fn what_is_set_twice_is_a_mistake() {
     check_ini("[wsgi]\nport = 1\nport = 1", "[wsgi] port: is set twice");
     check_ini("[wsgi]\nport = 1\nPort = 2", "[wsgi] Port: is set twice");
