@@ -125,7 +125,10 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     };
     let heartbeats = heartbeats(config.monitor.heartbeat.as_ref(), &health, &clock)?;
     if config.wsgi.auth_key.is_none() {
-        tracing::warn!("[wsgi] auth_key is not set: whoever reaches the port can change watchers");
+        // NIGHTS_WATCH_AUTH_KEY is the client's, and easily taken for this one.
+        tracing::warn!(
+            "[wsgi] auth_key (NIGHTS_WATCH_WSGI_AUTH_KEY) is not set: whoever reaches the port can change watchers"
+        );
     }
     let address = listener
         .local_addr()
