@@ -74,6 +74,9 @@ impl Config {
     /// [`ConfigError`] for the first mistake found, or a file that is there, or should be, and cannot be read.
     pub fn load(options: &Options) -> Result<Self, ConfigError> {
         let file = match &options.config {
+            Some(path) if path.as_os_str().is_empty() => {
+                return Err(ConfigError::new("--config", "names no file"));
+            }
             Some(path) => Some((path.clone(), read(path)?)),
             None => find(PLACES)?,
         };

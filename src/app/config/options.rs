@@ -1,9 +1,9 @@
-//! The settings that the command line can make.
+//! What the command line says about settings.
 
 use std::path::PathBuf;
 
 use clap::Args;
-use clap::builder::NonEmptyStringValueParser;
+use clap::builder::{NonEmptyStringValueParser, OsStringValueParser, TypedValueParser};
 
 /// Settings that the command line makes, above the file and the environment.
 #[derive(Args, Clone, Debug, Default)]
@@ -26,7 +26,8 @@ pub struct Overrides {
 pub struct Options {
     /// Read this configuration file, which must exist [default: the first of ./nights-watch.ini,
     /// /etc/nights-watch.ini, /usr/local/etc/nights-watch.ini, if there is one]
-    #[arg(long, value_name = "FILE", env = "NIGHTS_WATCH_CONFIG")]
+    // An empty one is a mistake of the service's settings, but no reason not to run a job.
+    #[arg(long, value_name = "FILE", env = "NIGHTS_WATCH_CONFIG", value_parser = OsStringValueParser::new().map(PathBuf::from))]
     pub config: Option<PathBuf>,
 
     /// Options that stand above the file and the environment.
