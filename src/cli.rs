@@ -1,22 +1,28 @@
 //! The command line.
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+use clap_mangen::Man;
 
 use crate::app::config::Options;
 use crate::app::version;
+use crate::client;
 
 const LONG_ABOUT: &str = "\
 Notices when a scheduled task goes silent, and says so by mail.
 
 Without a command it serves in the foreground. Settings come from nights-watch.ini, then from the \
 environment (NIGHTS_WATCH_<SECTION>_<KEY>, such as NIGHTS_WATCH_WSGI_AUTH_KEY), then from the options here; \
-what comes later wins.";
+what comes later wins.
+
+The commands that talk to a service find it by --url, NIGHTS_WATCH_URL or what `configure` has stored, in this order.";
 
 /// Notices when a scheduled task goes silent, and says so by mail
 #[derive(Clone, Debug, Default, Parser)]
-#[command(name = "nights-watch", version = version::FULL, long_about = LONG_ABOUT)]
+#[command(name = "nights-watch", version = version::FULL, long_about = LONG_ABOUT, after_long_help = client::EXIT_STATUS)]
 pub struct Cli {
     /// What to do instead of serving.
     #[command(subcommand)]
@@ -28,7 +34,7 @@ pub struct Cli {
 }
 
 /// What the program can do apart from serving.
-#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// Copy all watchers of an SQLite database, with identifiers and histories, into the store that is
     /// configured, and exit
@@ -41,12 +47,69 @@ pub enum Command {
     },
     /// Print the OpenAPI document of the HTTP interface, and exit
     Openapi,
+    /// Something that is asked of a service.
+    #[command(flatten)]
+    Client(client::Command),
+    /// Print what makes a shell complete these commands, and exit
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the manual page, and exit
+    Man,
+}
+
+impl Cli {
+    /// What makes `shell` complete the command line.
+    #[must_use]
+    pub fn completions(shell: Shell) -> Vec<u8> {
+        let mut text = Vec::new();
+        clap_complete::generate(shell, &mut Self::command(), "nights-watch", &mut text);
+        text
+    }
+
+    /// The manual page, in the language of `man`: one for all commands.
+    ///
+    /// # Errors
+    ///
+    /// None but those of writing to memory.
+    pub fn manual() -> io::Result<Vec<u8>> {
+        let mut whole = Self::command();
+        whole.build();
+        let page = Man::new(whole.clone()).manual("Night's Watch");
+        let mut text = Vec::new();
+        page.render_title(&mut text)?;
+        page.render_name_section(&mut text)?;
+        page.render_synopsis_section(&mut text)?;
+        page.render_description_section(&mut text)?;
+        page.render_options_section(&mut text)?;
+        for command in whole.get_subcommands() {
+            if command.get_name() == "help" {
+                continue;
+            }
+            let page = Man::new(command.clone());
+            let mut part = Vec::new();
+            page.render_synopsis_section(&mut part)?;
+            page.render_description_section(&mut part)?;
+            page.render_options_section(&mut part)?;
+            writeln!(text, ".SH \"{}\"", command.get_name().to_uppercase())?;
+            for line in String::from_utf8_lossy(&part).lines() {
+                // What begins each section of a page of its own is a part of a section here.
+                if let Some(title) = line.strip_prefix(".SH ") {
+                    writeln!(text, ".SS {title}")?;
+                } else if !line.contains(".ds Aq ") {
+                    writeln!(text, "{line}")?;
+                }
+            }
+        }
+        writeln!(text, ".SH \"EXIT STATUS\"\n.nf")?;
+        writeln!(text, "{}\n.fi", client::EXIT_STATUS)?;
+        Ok(text)
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[track_caller]
@@ -62,17 +125,20 @@ mod tests {
     #[test]
     fn without_a_command_it_serves() {
         let cli = parse(&["--host", "::1", "--port", "0", "--database", "w.db"]);
-        assert_eq!(cli.command, None);
+        assert!(cli.command.is_none());
         assert_eq!(cli.options.overrides.host.as_deref(), Some("::1"));
         assert_eq!(cli.options.overrides.port, Some(0));
         assert_eq!(cli.options.overrides.database.as_deref(), Some("w.db"));
-        assert_eq!(parse(&["openapi"]).command, Some(Command::Openapi));
-        let import = Command::Import {
-            file: PathBuf::from("old.db"),
+        let openapi = parse(&["openapi"]).command;
+        assert!(matches!(openapi, Some(Command::Openapi)));
+        let Some(Command::Import {
+            file,
             without_notices: true,
+        }) = parse(&["import", "old.db", "--without-notices"]).command
+        else {
+            panic!("an import");
         };
-        let arguments = ["import", "old.db", "--without-notices"];
-        assert_eq!(parse(&arguments).command, Some(import));
+        assert_eq!(file, PathBuf::from("old.db"));
         assert_eq!(
             parse(&["--config", "a.ini"]).options.config,
             Some(PathBuf::from("a.ini"))

@@ -6,6 +6,8 @@
 //! - [`ports`]: what the rules need of the world, as contracts.
 //! - [`app`]: the use cases, the loops that work by themselves, settings, and the wiring.
 //! - [`adapters`]: the contracts fulfilled, and the HTTP interface.
+//! - [`client`]: the service from a shell. It knows the HTTP interface as any client does, and of these only the
+//!   durations of the domain.
 //! - [`cli`]: the command line.
 
 pub mod domain;
@@ -15,6 +17,8 @@ pub mod ports;
 pub mod app;
 
 pub mod adapters;
+
+pub mod client;
 
 pub mod cli;
 

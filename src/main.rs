@@ -1,7 +1,7 @@
 //! The program `nights-watch`: settings, the log, and then the service.
 
 use std::error::Error;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use nights_watch::app::config::Config;
 use nights_watch::app::trouble::chain;
 use nights_watch::app::{logging, wiring};
 use nights_watch::cli::{Cli, Command};
+use nights_watch::client;
 
 /// With the system's allocator a trigger takes 77,000 instructions, with this one 65,000.
 #[global_allocator]
@@ -26,16 +27,24 @@ fn main() -> ExitCode {
         }) => run(&cli, async |config| {
             let done = wiring::import(&config, file, *without_notices).await?;
             let (copied, present) = (done.copied, done.present);
-            print(&format!(
-                "{copied} watchers copied, {present} were there already\n"
-            ))
+            let line = format!("{copied} watchers copied, {present} were there already\n");
+            print(line.as_bytes())
         }),
-        Some(Command::Openapi) => print(&wiring::openapi_document()),
+        Some(Command::Client(command)) => return client::run(command),
+        Some(Command::Openapi) => print(wiring::openapi_document().as_bytes()),
+        Some(Command::Completions { shell }) => print(&Cli::completions(*shell)),
+        Some(Command::Man) => Cli::manual()
+            .map_err(Into::into)
+            .and_then(|page| print(&page)),
     })
 }
 
-fn print(text: &str) -> Result<(), Box<dyn Error>> {
-    Ok(std::io::stdout().write_all(text.as_bytes())?)
+fn print(text: &[u8]) -> Result<(), Box<dyn Error>> {
+    match std::io::stdout().write_all(text) {
+        // Who reads has seen enough.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        done => Ok(done?),
+    }
 }
 
 fn end(result: Result<(), Box<dyn Error>>) -> ExitCode {

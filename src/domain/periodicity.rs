@@ -240,12 +240,10 @@ mod tests {
 
         #[test]
         fn units_add_up(counts in prop::array::uniform5(0..1_000_u32)) {
-            let mut text = String::new();
-            let mut millis = 0;
-            for ((unit, worth), count) in UNITS.iter().zip(counts) {
-                text += &format!("{count}{unit}");
-                millis += u64::from(count) * worth;
-            }
+            let parts = UNITS.iter().zip(counts);
+            let text: Vec<_> = parts.clone().map(|((unit, _), count)| format!("{count}{unit}")).collect();
+            let text = text.concat();
+            let millis = parts.map(|((_, worth), count)| u64::from(count) * worth).sum();
             prop_assert_eq!(Periodicity::parse(&text), Periodicity::from_millis(millis));
         }
 

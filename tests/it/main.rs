@@ -16,6 +16,7 @@ mod smtp;
 mod support;
 
 mod binary;
+mod client;
 mod endurance;
 mod program;
 // Limits a process that runs, and looks at it in /proc.
