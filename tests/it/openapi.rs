@@ -64,9 +64,11 @@ fn every_parameter_has_a_description_and_a_schema() {
                 is_said(&parameter["description"]),
                 "{method} {path}: {name}"
             );
-            let schema = parameter["schema"].as_object();
+            let schema = &parameter["schema"];
+            let named = schema["$ref"].as_str().map(|name| &name[1..]);
+            let schema = named.map_or(Some(schema), |name| document.pointer(name));
             assert!(
-                schema.is_some_and(|schema| schema.contains_key("type")),
+                schema.is_some_and(|schema| is_said(&schema["type"])),
                 "{method} {path}: {name}"
             );
         }
@@ -90,17 +92,35 @@ fn every_answer_has_a_description_and_a_schema_that_exists() {
 }
 
 #[test]
+fn every_error_is_the_same_typed_answer() {
+    let document = document();
+    for (path, method, operation) in operations(&document) {
+        for (status, response) in operation["responses"].as_object().unwrap() {
+            let content = &response["content"]["application/json"];
+            let is_error = content["schema"]["$ref"] == "#/components/schemas/ErrorAnswer";
+            assert_eq!(is_error, status != "200", "{method} {path}: {status}");
+            let word = if is_error { "error" } else { "ok" };
+            assert_eq!(
+                content["example"]["status"], word,
+                "{method} {path}: {status}"
+            );
+        }
+    }
+}
+
+#[test]
 fn every_operation_declares_success_a_wrong_request_and_failure() {
     let document = document();
     for (path, method, operation) in operations(&document) {
         let responses = operation["responses"].as_object().unwrap();
         let place = format!("{method} {path}");
-        let mut expected = vec!["200", "400", "414", "431", "500", "503"];
+        let mut expected = vec!["200", "400", "405", "414", "431", "500", "503"];
         if path.starts_with("/nights-watch/") && !path.ends_with("/trigger") {
-            assert!(operation["security"].is_array(), "{place}");
+            let keys = json!([{ "authKey": [] }, { "bearer": [] }]);
+            assert_eq!(operation["security"], keys, "{place}");
             expected.extend(["401", "429"]);
         } else {
-            assert!(operation["security"].is_null(), "{place}");
+            assert_eq!(operation["security"], json!([]), "{place}");
         }
         if operation["tags"] == json!(["Triggers"]) {
             expected.push("429");

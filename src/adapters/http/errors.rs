@@ -30,15 +30,16 @@ pub(super) struct Rejection {
     retry_after: Option<u64>,
 }
 
-/// An error.
+/// A request that was not done, and why.
 #[derive(Debug, Object, Serialize)]
-#[oai(rename = "Error")]
+#[oai(rename = "ErrorAnswer")]
 struct ErrorView {
     status: ErrorStatus,
     /// What was wrong, in one sentence.
     error: String,
 }
 
+/// The word of every answer that is an error.
 #[derive(Debug, Enum, Serialize)]
 #[oai(rename_all = "lowercase")]
 #[serde(rename_all = "lowercase")]
@@ -259,17 +260,31 @@ impl<S: Statuses> ApiResponse for Failure<S> {
 }
 
 fn headers(code: u16) -> Vec<MetaHeader> {
-    let retry_after = || MetaHeader {
-        name: header::RETRY_AFTER.as_str().to_owned(),
-        description: Some("In how many seconds new names and keys are taken again.".to_owned()),
+    let header = |name: header::HeaderName, description: &str, schema| MetaHeader {
+        name: name.as_str().to_owned(),
+        description: Some(description.to_owned()),
         required: true,
         deprecated: false,
-        schema: u64::schema_ref(),
+        schema,
     };
-    (code == StatusCode::TOO_MANY_REQUESTS.as_u16())
-        .then(retry_after)
-        .into_iter()
-        .collect()
+    match code {
+        401 => vec![header(
+            header::WWW_AUTHENTICATE,
+            "How to give the key.",
+            String::schema_ref(),
+        )],
+        405 => vec![header(
+            header::ALLOW,
+            "The methods that the path takes, separated by commas.",
+            String::schema_ref(),
+        )],
+        429 => vec![header(
+            header::RETRY_AFTER,
+            "In how many seconds new names and keys are taken again.",
+            i64::schema_ref(),
+        )],
+        _ => Vec::new(),
+    }
 }
 
 fn describe(code: u16) -> &'static str {
@@ -278,6 +293,7 @@ fn describe(code: u16) -> &'static str {
         401 => "The key is missing or wrong.",
         403 => "The request only prefetches, which must not change anything.",
         404 => "There is no such watcher.",
+        405 => "The path does not take this method.",
         409 => "The watcher is not in a state that allows this, or its name is taken.",
         414 => "The path and query are too long.",
         429 => "Too many unknown watchers were named, or wrong keys given, from this address.",

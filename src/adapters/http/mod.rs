@@ -8,6 +8,8 @@
 //! - `guard`: what holds for each operation, read off its own description: who may, which parameters; and
 //!   `guesses`: how often somebody may be wrong.
 //! - `api`: the operations themselves, with their `params`, `views` and `errors`.
+//!
+//! What all of it says of itself for client generators is the `document`.
 
 mod server;
 
@@ -29,5 +31,8 @@ mod views;
 
 mod errors;
 
+mod document;
+
+pub use document::openapi_document;
 pub use server::serve;
-pub use site::{Site, openapi_document};
+pub use site::Site;

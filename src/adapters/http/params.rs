@@ -4,8 +4,12 @@ use std::borrow::Cow;
 use std::fmt::Display;
 use std::marker::PhantomData;
 
-use poem_openapi::registry::{MetaSchema, MetaSchemaRef};
-use poem_openapi::types::{ParseFromParameter, ParseResult, Type};
+use poem_openapi::registry::{MetaSchema, MetaSchemaRef, Registry};
+use poem_openapi::types::{
+    ParseError, ParseFromJSON, ParseFromParameter, ParseResult, ToJSON, Type,
+};
+use serde::{Serialize, Serializer};
+use serde_json::Value;
 
 use super::errors::Rejection;
 use crate::domain::{
@@ -19,6 +23,10 @@ use crate::ports::Key;
 pub(super) trait Parameter: Sized + Send + Sync {
     /// Why a text is not such a value: the end of a sentence that begins with the parameter's name.
     type Error: Display;
+
+    /// What the schema is called, if it has constraints: clients make a type of each, and better one for all
+    /// operations than one for every parameter.
+    const SCHEMA_NAME: Option<&'static str>;
 
     /// Reads the value.
     ///
@@ -128,11 +136,20 @@ impl<T: Parameter> Type for Text<T> {
     type RawElementValueType = Self;
 
     fn name() -> Cow<'static, str> {
-        "string".into()
+        T::SCHEMA_NAME.unwrap_or("string").into()
     }
 
     fn schema_ref() -> MetaSchemaRef {
-        MetaSchemaRef::Inline(Box::new(T::schema()))
+        match T::SCHEMA_NAME {
+            Some(name) => MetaSchemaRef::Reference(name.to_owned()),
+            None => MetaSchemaRef::Inline(Box::new(T::schema())),
+        }
+    }
+
+    fn register(registry: &mut Registry) {
+        if let Some(name) = T::SCHEMA_NAME {
+            registry.create_schema::<Self, _>(name.to_owned(), |_| T::schema());
+        }
     }
 
     fn as_raw_value(&self) -> Option<&Self> {
@@ -150,6 +167,34 @@ impl<T: Parameter> ParseFromParameter for Text<T> {
     }
 }
 
+impl<T: Parameter> ParseFromJSON for Text<T> {
+    fn parse_from_json(value: Option<Value>) -> ParseResult<Self> {
+        match value.unwrap_or_default() {
+            Value::String(text) => Ok(Self(text, PhantomData)),
+            other => Err(ParseError::expected_type(other)),
+        }
+    }
+}
+
+impl<T: Parameter> ToJSON for Text<T> {
+    fn to_json(&self) -> Option<Value> {
+        Some(self.0.as_str().into())
+    }
+}
+
+impl<T> Serialize for Text<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+/// An identifier is in answers what it is in requests, so that clients pass it on as it is.
+impl From<WatcherId> for Text<WatcherId> {
+    fn from(id: WatcherId) -> Self {
+        Self(id.to_string(), PhantomData)
+    }
+}
+
 /// Why a text is not a boolean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("is not a boolean: true, yes or 1; or false, no, 0 or empty")]
@@ -157,6 +202,8 @@ pub(super) struct InvalidFlag;
 
 impl Parameter for Flag {
     type Error = InvalidFlag;
+
+    const SCHEMA_NAME: Option<&'static str> = None;
 
     fn parse(text: &str) -> Result<Self, InvalidFlag> {
         match text {
@@ -166,20 +213,19 @@ impl Parameter for Flag {
         }
     }
 
+    // For programs, which have a type for it and need no other word; the description of the whole names those.
     fn schema() -> MetaSchema {
-        let words = ["true", "yes", "1", "false", "no", "0", ""];
-        MetaSchema {
-            enum_items: words.map(Into::into).to_vec(),
-            ..MetaSchema::new("string")
-        }
+        MetaSchema::new("boolean")
     }
 }
 
 /// Takes over a type of the domain that has a `parse` of its own.
 macro_rules! parameter {
-    ($type:ty, $error:ty, $schema:expr) => {
+    ($type:ty, $error:ty, $name:expr, $schema:expr) => {
         impl Parameter for $type {
             type Error = $error;
+
+            const SCHEMA_NAME: Option<&'static str> = $name;
 
             fn parse(text: &str) -> Result<Self, $error> {
                 <$type>::parse(text)
@@ -192,8 +238,9 @@ macro_rules! parameter {
     };
 }
 
-fn text(min: usize, max: usize, example: &str) -> MetaSchema {
+fn text(min: usize, max: usize, description: &'static str, example: &str) -> MetaSchema {
     MetaSchema {
+        description: Some(description),
         min_length: (min > 0).then_some(min),
         max_length: Some(max),
         example: Some(example.into()),
@@ -204,21 +251,40 @@ fn text(min: usize, max: usize, example: &str) -> MetaSchema {
 parameter!(
     Name,
     InvalidName,
-    text(1, Name::MAX_CHARS, "My First Watcher")
+    Some("Name"),
+    text(
+        1,
+        Name::MAX_CHARS,
+        "What people call a watcher: one line that has letters or digits.",
+        "My First Watcher"
+    )
 );
 parameter!(
     Description,
     InvalidDescription,
-    text(0, Description::MAX_CHARS, "The nightly dump of db1")
+    Some("Description"),
+    text(
+        0,
+        Description::MAX_CHARS,
+        "What a watcher is for.",
+        "The nightly dump of db1"
+    )
 );
 parameter!(
     Comment,
     InvalidComment,
-    text(0, Comment::MAX_CHARS, "42 files in 3 minutes")
+    Some("Comment"),
+    text(
+        0,
+        Comment::MAX_CHARS,
+        "What is kept in the history with an event.",
+        "long form trigger url"
+    )
 );
 parameter!(
     Periodicity,
     InvalidPeriodicity,
+    None,
     MetaSchema {
         minimum: Some(0.001),
         maximum: Some(Periodicity::MAX.seconds()),
@@ -229,29 +295,51 @@ parameter!(
 parameter!(
     WatcherId,
     InvalidId,
+    Some("WatcherId"),
     MetaSchema {
+        description: Some(
+            "The identifier of a watcher, which is also the path of its trigger URL."
+        ),
         pattern: Some("^[a-z]{8}$".to_owned()),
         example: Some("fbkvlsby".into()),
         ..MetaSchema::new("string")
     }
 );
 // The format is not `email`: a single hyphen stands for no address at all.
-parameter!(Recipient, InvalidRecipient, text(0, 320, "ops@example.com"));
+parameter!(
+    Recipient,
+    InvalidRecipient,
+    Some("Recipient"),
+    text(
+        0,
+        320,
+        "An address for mail, or, as the only one, `-` for none.",
+        "ops@example.com"
+    )
+);
 parameter!(
     Search,
     InvalidSearch,
-    text(0, Search::MAX_CHARS, "^backup-")
+    Some("Search"),
+    text(0, Search::MAX_CHARS, "A regular expression.", "^my-")
 );
 
 impl Parameter for Slug {
     type Error = std::convert::Infallible;
+
+    const SCHEMA_NAME: Option<&'static str> = Some("Slug");
 
     fn parse(text: &str) -> Result<Self, Self::Error> {
         Ok(Self::from_text(text.to_owned()))
     }
 
     fn schema() -> MetaSchema {
-        text(1, Name::MAX_CHARS, "my-first-watcher")
+        text(
+            1,
+            Name::MAX_CHARS,
+            "A name in lower case with hyphens, unique among watchers.",
+            "my-first-watcher",
+        )
     }
 }
 

@@ -7,18 +7,19 @@ use std::time::Instant;
 use futures_util::FutureExt;
 use hyper::body::Bytes;
 use poem::endpoint::{BoxEndpoint, DynEndpoint, EndpointExt, make_sync};
-use poem::http::{Method, StatusCode, header};
+use poem::http::{StatusCode, header};
 use poem::{Endpoint, IntoEndpoint, IntoResponse, Request, Response, Route, get};
-use poem_openapi::{LicenseObject, OpenApiService, OperationId};
+use poem_openapi::OperationId;
 use secrecy::SecretString;
 
 use super::api::Api;
+use super::document::{finished, service};
 use super::errors::{Rejection, envelope};
 use super::guard::{Guarded, know_method};
 use super::guesses::Guesses;
 use super::scrape;
 use crate::app::config::Networks;
-use crate::app::{Health, Metrics, NightsWatch, version};
+use crate::app::{Health, Metrics, NightsWatch};
 use crate::ports::Clock;
 
 /// Everything that the site shows, and the key that it demands.
@@ -62,8 +63,10 @@ impl Site {
         };
         let api = service(Guarded::new(api, auth_key, Guesses::new(clock, proxies)));
         // Shared by all answers: the docs are large.
-        let document = Bytes::from(pretty_document(&api.spec()));
-        let docs = Bytes::from(api.swagger_ui_html());
+        let spec = api.spec();
+        let document = finished(&spec);
+        let docs = Bytes::from(api.swagger_ui_html().replace(&spec, &document));
+        let document = Bytes::from(document);
         let pages = Route::new()
             .at(PAGES[0], get(page("application/json", document)))
             .at(PAGES[1], get(page("text/html; charset=utf-8", docs)))
@@ -141,49 +144,6 @@ impl Whole {
 /// them, and the rest hard to find.
 fn is_routine(path: &str) -> bool {
     path.rfind('/') == Some(0) || path.ends_with("/trigger")
-}
-
-fn service<A: poem_openapi::OpenApi>(api: A) -> OpenApiService<A, ()> {
-    OpenApiService::new(api, "Night's Watch", version::RELEASE)
-        .description(
-            "Notices when a scheduled task goes silent, and tells people. Every operation is a GET request; \
-             every answer is JSON with a `status`, which is `ok` or `error`. Timestamps are in UTC.",
-        )
-        .license(LicenseObject::new("Apache-2.0").url("https://www.apache.org/licenses/LICENSE-2.0"))
-        .server("/")
-}
-
-/// The OpenAPI document, as it is served and as it lies in `openapi/`.
-#[must_use]
-pub fn openapi_document() -> String {
-    struct Described;
-
-    impl poem_openapi::OpenApi for Described {
-        fn meta() -> Vec<poem_openapi::registry::MetaApi> {
-            Guarded::<Api>::meta()
-        }
-
-        fn register(registry: &mut poem_openapi::registry::Registry) {
-            Guarded::<Api>::register(registry);
-        }
-
-        fn add_routes(
-            self,
-            _: &mut std::collections::HashMap<
-                String,
-                std::collections::HashMap<Method, poem::endpoint::BoxEndpoint<'static>>,
-            >,
-        ) {
-        }
-    }
-
-    pretty_document(&service(Described).spec())
-}
-
-fn pretty_document(spec: &str) -> String {
-    let mut text = spec.trim_end().to_owned();
-    text.push('\n');
-    text
 }
 
 fn page(media_type: &'static str, text: Bytes) -> impl Endpoint {

@@ -16,8 +16,9 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 use serde_json::ser::{PrettyFormatter, Serializer as JsonSerializer};
 
+use super::params::Text;
 use crate::app::use_cases::Triggered;
-use crate::domain::{Periodicity, Timestamp, Watcher};
+use crate::domain::{Periodicity, Timestamp, Watcher, WatcherId};
 use crate::ports::{Detail, Record};
 
 /// An answer as JSON, indented by four spaces and ended by a line feed.
@@ -37,7 +38,7 @@ pub(super) enum Status {
 
 /// It was done.
 #[derive(Clone, Debug, Object, Serialize)]
-#[oai(rename = "Done")]
+#[oai(rename = "DoneAnswer")]
 pub(super) struct DoneView {
     status: Status,
 }
@@ -55,12 +56,10 @@ pub(super) struct WatcherAnswer {
 #[oai(rename = "Watcher")]
 pub(super) struct WatcherView {
     /// What people call it.
-    #[oai(validator(max_length = 255))]
     name: String,
     /// What it is for.
     description: String,
-    /// The identifier, which is also the path of its trigger URL.
-    id: String,
+    id: Text<WatcherId>,
     /// The name in lower case with hyphens, unique among watchers.
     slug: String,
     /// How many seconds it may stay silent.
@@ -75,7 +74,7 @@ pub(super) struct WatcherView {
     #[oai(skip_serializing_if_is_none)]
     #[serde(skip_serializing_if = "Option::is_none")]
     deadline: Option<Instant>,
-    /// What happened, newest first: pairs of an instant in UTC and a comment.
+    /// What happened, newest first.
     history: Vec<EventView>,
 }
 
@@ -104,8 +103,7 @@ pub(super) struct ListAnswer {
 pub(super) struct ListedView {
     /// What people call it.
     name: String,
-    /// The identifier, which is also the path of its trigger URL.
-    id: String,
+    id: Text<WatcherId>,
     /// What it is for.
     #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<String>,
@@ -127,7 +125,7 @@ pub(super) struct ListedView {
     /// When it has to report, or had to; absent while it is paused.
     #[serde(skip_serializing_if = "Option::is_none")]
     deadline: Option<Instant>,
-    /// What happened, newest first: pairs of an instant in UTC and a comment.
+    /// What happened, newest first.
     #[serde(skip_serializing_if = "Option::is_none")]
     history: Option<Vec<EventView>>,
 }
@@ -202,7 +200,7 @@ impl From<Record> for WatcherView {
         Self {
             name: name.to_string(),
             description: description.as_str().to_owned(),
-            id: id.to_string(),
+            id: id.into(),
             slug: slug.to_string(),
             periodicity: Seconds(periodicity),
             emails: recipients.iter().map(ToString::to_string).collect(),
@@ -407,7 +405,10 @@ macro_rules! scalar {
 scalar!(
     Seconds,
     "number_seconds",
-    MetaSchema::new_with_format("number", "double"),
+    MetaSchema {
+        example: Some(3600.into()),
+        ..MetaSchema::new_with_format("number", "double")
+    },
     |value: &Value| Periodicity::from_seconds(value.as_f64()?).ok().map(Seconds),
     |seconds: &Seconds| -> Value {
         let millis = seconds.0.millis();
@@ -422,7 +423,10 @@ scalar!(
 scalar!(
     Instant,
     "string_date-time",
-    MetaSchema::new_with_format("string", "date-time"),
+    MetaSchema {
+        example: Some("2015-03-19T02:08:44.885Z".into()),
+        ..MetaSchema::new_with_format("string", "date-time")
+    },
     |value: &Value| {
         let instant = chrono::DateTime::parse_from_rfc3339(value.as_str()?).ok()?;
         Some(Instant(instant.to_utc().into()))
@@ -433,7 +437,13 @@ scalar!(
 scalar!(
     EventView,
     "array_event",
+    // The two are not of one kind, which this version of OpenAPI cannot say.
     MetaSchema {
+        description: Some("When, as a date-time in UTC, and what."),
+        example: Some(serde_json::json!([
+            "2015-03-19T01:08:44.885Z",
+            "Watcher created"
+        ])),
         items: Some(Box::new(String::schema_ref())),
         min_items: Some(2),
         max_items: Some(2),
