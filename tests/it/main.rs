@@ -6,6 +6,7 @@ mod conformance;
 mod mongodb;
 mod sqlite;
 
+mod breaking;
 mod hostile;
 mod http;
 mod import;
