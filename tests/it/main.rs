@@ -18,6 +18,7 @@ mod support;
 
 mod binary;
 mod client;
+mod clients;
 mod endurance;
 mod program;
 // Limits a process that runs, and looks at it in /proc.
@@ -30,6 +31,7 @@ mod packages;
 mod watching;
 
 mod mongodb_server;
+mod node;
 mod proxy;
 mod python;
 mod smtp_server;

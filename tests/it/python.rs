@@ -16,7 +16,8 @@ pub(crate) async fn with_packages(name: &str, packages: &'static [&'static str])
     made.await.expect("the environment was made")
 }
 
-fn target() -> &'static Path {
+/// The directory that the build writes to.
+pub(crate) fn target() -> &'static Path {
     let scratch = Path::new(env!("CARGO_TARGET_TMPDIR"));
     scratch.parent().expect("it is in the target directory")
 }
@@ -50,7 +51,12 @@ fn make_once(folder: &Path, packages: &[&str]) -> PathBuf {
     python
 }
 
-fn run(command: &mut Command, otherwise: &str) {
+/// Runs a command to its end.
+///
+/// # Panics
+///
+/// Panics if it fails, with what it said and what is needed `otherwise`.
+pub(crate) fn run(command: &mut Command, otherwise: &str) {
     match command.stdin(Stdio::null()).output() {
         Ok(output) if output.status.success() => {}
         Ok(output) => {
