@@ -68,13 +68,13 @@ impl Cli {
         text
     }
 
-    /// The manual page, in the language of `man`: one for all commands.
+    /// The manual page, in the language of `man`: one for all commands, and of a release, whatever the commit.
     ///
     /// # Errors
     ///
     /// None but those of writing to memory.
     pub fn manual() -> io::Result<Vec<u8>> {
-        let mut whole = Self::command();
+        let mut whole = Self::command().version(version::RELEASE);
         whole.build();
         let page = Man::new(whole.clone()).manual("Night's Watch");
         let mut text = Vec::new();

@@ -247,6 +247,28 @@ fn a_container_is_built_from_all_that_a_build_needs() {
     }
 }
 
+/// What the package has from the program itself, and how that says it.
+const SAID: [(&str, &[&str]); 4] = [
+    ("deploy/shell/nights-watch.1", &["man"]),
+    ("deploy/shell/nights-watch.bash", &["completions", "bash"]),
+    ("deploy/shell/nights-watch.fish", &["completions", "fish"]),
+    ("deploy/shell/_nights-watch", &["completions", "zsh"]),
+];
+
+#[test]
+fn the_manual_and_the_completions_are_those_of_the_program() {
+    for (file, arguments) in SAID {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_nights-watch"));
+        let said = say(program.args(arguments)).expect("the program is there");
+        let kept = fs::read_to_string(in_repository(file)).expect(file);
+        let renew = arguments.join(" ");
+        assert!(
+            said == kept,
+            "{file} is stale: cargo run -- {renew} > {file}"
+        );
+    }
+}
+
 #[test]
 fn everything_is_of_one_version() {
     let (release, commit) = (version::RELEASE, version::COMMIT);
