@@ -213,12 +213,13 @@ fn commit(
         }
         Arc::new(error)
     });
-    let count = jobs.len();
+    // Whoever is answered may have more to say at once, which has not waited for this.
+    let (count, waiting) = (jobs.len(), queue.len());
     for job in jobs.drain(..) {
         job.finish(outcome.clone());
     }
     if outcome.is_ok() {
-        after_commit(connection, count, queue.len());
+        after_commit(connection, count, waiting);
     }
 }
 
