@@ -143,7 +143,7 @@ pub struct Create {
     /// What people call it
     pub name: String,
     /// How long it may stay silent: seconds, or such as 90s, 15m, 25h, 7d or 1h30m
-    #[arg(value_parser = Periodicity::parse)]
+    #[arg(value_parser = Periodicity::parse, allow_hyphen_values = true)]
     pub periodicity: Periodicity,
     /// What it is for; mails show it
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
@@ -199,7 +199,7 @@ pub struct Changes {
     #[arg(long, value_name = "NAME")]
     pub new_name: Option<String>,
     /// How long it may stay silent from its newest event on: seconds, or such as 15m, 25h or 1h30m
-    #[arg(long, value_parser = Periodicity::parse)]
+    #[arg(long, value_parser = Periodicity::parse, allow_hyphen_values = true)]
     pub periodicity: Option<Periodicity>,
     /// What it is for; an empty text for nothing
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
@@ -295,7 +295,9 @@ pub struct Configure {
 
 /// How long to try, which may be not at all.
 fn patience(text: &str) -> Result<Duration, InvalidPeriodicity> {
-    if text == "0" {
+    let is_zero = |text: &str| text.parse() == Ok(0.0);
+    // Any zero, with a unit or without.
+    if is_zero(text.trim().trim_end_matches(['w', 'd', 'h', 'm', 's'])) {
         return Ok(Duration::ZERO);
     }
     Periodicity::parse(text).map(Periodicity::span)

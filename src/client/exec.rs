@@ -64,7 +64,10 @@ async fn run_and_report(exec: &Exec) -> ExitCode {
     let (is_done, what, code) = match spawn(exec) {
         Ok(child) => match supervise(child, &mut signals).await {
             Ok(status) => (status.success(), describe(status), code_of(status)),
-            Err(error) => (false, format!("was lost: {error}"), 1),
+            Err(error) => {
+                complain(&format!("the command was lost: {error}"));
+                (false, "was lost".to_owned(), 1)
+            }
         },
         Err(error) => {
             let command = exec.command[0].to_string_lossy();
@@ -87,6 +90,8 @@ async fn run_and_report(exec: &Exec) -> ExitCode {
 /// Listens to the signals that are passed on. One that was ignored when this program was started, as under `nohup`,
 /// stays so, for the command as well.
 fn listen() -> Signals {
+    // Where the end of a child is ignored, as some supervisors have it, nobody is told how it ended. Listening ends that.
+    let _ = signal(SignalKind::child());
     let (sender, signals) = mpsc::unbounded_channel();
     let ignored = ignored_signals();
     for (kind, ours) in PASSED_ON {

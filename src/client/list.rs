@@ -37,7 +37,7 @@ pub(super) fn show(mut answer: Answer, brief: bool) -> Result<(), Failure> {
     let heads: &[&str] = if brief {
         &["NAME", "ID"]
     } else {
-        &["NAME", "STATE", "DUE", "LAST", "EVENT"]
+        &["NAME", "ID", "STATE", "DUE", "LAST", "EVENT"]
     };
     let now = answer.now;
     let mut table = Table::new(heads);
@@ -79,6 +79,7 @@ fn row(listed: &Listed, now: Option<DateTime<Utc>>) -> Row {
     };
     vec![
         (Ink::Plain, clean(&listed.name)),
+        (Ink::Plain, clean(&listed.id)),
         (ink, word.to_owned()),
         (ink, due.unwrap_or_else(|| "-".to_owned())),
         (Ink::Plain, last),

@@ -358,23 +358,27 @@ async fn a_list_is_a_table_whose_columns_stand_under_each_other() {
     eventually(async || desk.watcher("東京-import").await["late"] == true).await;
     let table = desk.done(&["list"]).await;
     let rows = cells(&table);
-    assert_eq!(rows[0], ["NAME", "STATE", "DUE", "LAST", "EVENT"]);
-    assert_eq!(rows[1][..2], ["Backup", "on time"]);
-    assert!(["in 2h", "in 1h 59m"].contains(&rows[1][2]), "{table}");
-    assert_eq!(rows[2][..3], ["Zoo", "paused", "-"]);
-    assert_eq!(rows[3][..2], ["東京 import", "late"]);
-    assert!(rows[3][2].ends_with("s overdue"), "{table}");
+    assert_eq!(rows[0], ["NAME", "ID", "STATE", "DUE", "LAST", "EVENT"]);
+    for (row, slug) in rows[1..].iter().zip(["backup", "zoo", "東京-import"]) {
+        assert_eq!(desk.watcher(slug).await["id"], row[1], "{table}");
+    }
+    assert_eq!((rows[1][0], rows[1][2]), ("Backup", "on time"));
+    assert!(["in 2h", "in 1h 59m"].contains(&rows[1][3]), "{table}");
+    assert_eq!((rows[2][0], &rows[2][2..4]), ("Zoo", &["paused", "-"][..]));
+    assert_eq!((rows[3][0], rows[3][2]), ("東京 import", "late"));
+    assert!(rows[3][3].ends_with("s overdue"), "{table}");
     assert!(
-        rows[1..].iter().all(|row| row[4] == "Watcher created"),
+        rows[1..].iter().all(|row| row[5] == "Watcher created"),
         "{table}"
     );
     // A name of eleven columns in nine characters, since two of them are wide.
     let starts: Vec<_> = table
         .lines()
-        .map(|line| line.find(rows[1][1]).or(line.find("STATE")))
+        .map(|line| line.find(rows[1][1]).or(line.find("ID")))
         .collect();
     assert_eq!(starts[..2], [Some(13), Some(13)], "{table}");
-    assert!(table.contains("\n東京 import  late     "), "{table}");
+    let aligned = format!("\n東京 import  {}  late     ", rows[3][1]);
+    assert!(table.contains(&aligned), "{table}");
 
     let names = async |arguments: &[&str]| {
         let table = desk.done(&[&["list"], arguments].concat()).await;
@@ -1016,7 +1020,7 @@ async fn a_service_that_does_not_answer_is_asked_again() {
     );
 
     let url = nowhere().await;
-    for patience in ["0", "0.01", "0.2s"] {
+    for patience in ["0", "0s", "0.01", "0.2s"] {
         let arguments = [
             "exec",
             "--id=abcdefgh",
@@ -1160,6 +1164,25 @@ async fn what_was_ignored_stays_ignored() {
     read_until(&mut stdout, "ended").await;
     assert_eq!(within(child.wait()).await.expect("an end").code(), Some(0));
     fake.until_asked().await;
+}
+
+/// Some supervisors do not want to hear of the end of their children, and what they start inherits that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_succeeds_also_where_nobody_waits_for_children() {
+    let fake = Fake::answering(vec![triggered()]).await;
+    let folder = directory();
+    let supervisor = "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); \
+                      os.execvp(sys.argv[1], sys.argv[1:])";
+    for (status, script) in [(0, "exit 0"), (7, "exit 7")] {
+        let mut command = command_under(&["python3", "-c", supervisor], folder.path());
+        at_home(&mut command, folder.path());
+        command.args(["exec", "--id=abcdefgh", "--url", &fake.url, "--"]);
+        command.args(["sh", "-c", script]);
+        let output = ended(command).await;
+        assert_eq!(output.status.code(), Some(status), "{output:?}");
+    }
+    fake.until_asked().await;
+    assert_eq!(fake.heads().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
