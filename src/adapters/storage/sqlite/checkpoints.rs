@@ -36,6 +36,11 @@ pub(super) struct Checkpoints {
 impl Checkpoints {
     /// The thread is called after so many changes.
     const EVERY: usize = 512;
+    /// More than so many changes that wait are a crowd. Then it is called after more of them: each call costs something,
+    /// and what is in a hurry waits behind the crowd anyway.
+    const CROWD: usize = 16;
+    /// The thread is called after so many changes in a crowd.
+    const EVERY_IN_CROWD: usize = 4_096;
 
     /// Starts the thread for the database at `path`, which is open as `file`.
     pub(super) fn start(path: &Path, file: Arc<File>) -> io::Result<Self> {
@@ -54,12 +59,17 @@ impl Checkpoints {
     }
 
     /// Calls the thread if enough has changed since the last time, and moves what it has left.
-    pub(super) fn after_commit(&mut self, connection: &Connection, changes: usize) {
+    pub(super) fn after_commit(&mut self, connection: &Connection, changes: usize, waiting: usize) {
         self.pending += changes;
+        let every = if waiting > Self::CROWD {
+            Self::EVERY_IN_CROWD
+        } else {
+            Self::EVERY
+        };
         if self.is_almost_done.swap(false, Ordering::Relaxed) {
             // If that fails, the next round of the thread says so.
             let _ = pass(connection);
-        } else if self.pending >= Self::EVERY {
+        } else if self.pending >= every {
             self.pending = 0;
             if let Some(bell) = &self.bell {
                 // If it cannot be heard, the thread has been called already.

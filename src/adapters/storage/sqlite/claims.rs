@@ -11,6 +11,9 @@ use rusqlite::Connection;
 use crate::domain::Timestamp;
 
 /// The claims that hold.
+///
+/// They are locked while what is due is looked up, so that nothing comes in between. The writer waits for that when it
+/// settles something: it is one look at an index, at its end for the due ones, and nothing else may be done meanwhile.
 #[derive(Debug)]
 pub(super) struct Claims(Mutex<Held>);
 
@@ -162,7 +165,7 @@ pub(super) struct Settling {
 }
 
 impl Settling {
-    /// The outcome can be seen by everybody, or the delivery is gone: the claim has ended.
+    /// What was written can be seen by everybody: the claim has ended.
     pub(super) fn end(&self) {
         self.claims.release(self.claimed);
     }

@@ -71,12 +71,13 @@ pub(super) fn set_aside(
         error,
         "a delivery in the database cannot be read and is set aside"
     );
+    let Some((watcher, recipient)) = who(connection, number)? else {
+        // Its watcher was deleted meanwhile.
+        return Ok(());
+    };
     connection
         .prepare_cached("UPDATE deliveries SET due = NULL, refused = ?2 WHERE row = ?1")?
         .execute((number, error))?;
-    let (watcher, recipient): (i64, String) = connection
-        .prepare_cached("SELECT watcher, recipient FROM deliveries WHERE row = ?1")?
-        .query_row([number], |row| Ok((row.get(0)?, row.get(1)?)))?;
     make_next_due(connection, watcher, &recipient, now)
 }
 
@@ -114,24 +115,20 @@ fn read_claim(
     })
 }
 
-/// Records what became of a delivery whose claim holds, and nothing otherwise.
+/// Records what became of a delivery whose claim holds, and nothing otherwise. Returns the claim, which ends when that
+/// is on disk, and whether there was still something to record: the watcher may be gone.
 pub(super) fn settle(
     connection: &Connection,
     claims: &Arc<Claims>,
     claim: &DeliveryKey,
     outcome: &Outcome,
     now: Timestamp,
-) -> rusqlite::Result<Option<Settling>> {
+) -> rusqlite::Result<Option<(Settling, bool)>> {
     let Some(settling) = claims.settle((claim.number, claim.token)) else {
         return Ok(None);
     };
-    let owed: Option<(i64, String)> = connection
-        .prepare_cached("SELECT watcher, recipient FROM deliveries WHERE row = ?1")?
-        .query_row([claim.number], |row| Ok((row.get(0)?, row.get(1)?)))
-        .optional()?;
-    let Some((watcher, recipient)) = owed else {
-        settling.end();
-        return Ok(None);
+    let Some((watcher, recipient)) = who(connection, claim.number)? else {
+        return Ok(Some((settling, false)));
     };
     if let Outcome::TryAgain(at) = outcome {
         connection
@@ -139,7 +136,7 @@ pub(super) fn settle(
                 "UPDATE deliveries SET due = ?2, attempts = attempts + 1 WHERE row = ?1",
             )?
             .execute((claim.number, at.millis()))?;
-        return Ok(Some(settling));
+        return Ok(Some((settling, true)));
     }
     connection
         .prepare_cached(
@@ -158,7 +155,15 @@ pub(super) fn settle(
             .execute([claim.number])?,
     };
     make_next_due(connection, watcher, &recipient, now)?;
-    Ok(Some(settling))
+    Ok(Some((settling, true)))
+}
+
+/// Which watcher owes a delivery, and to whom.
+fn who(connection: &Connection, number: i64) -> rusqlite::Result<Option<(i64, String)>> {
+    connection
+        .prepare_cached("SELECT watcher, recipient FROM deliveries WHERE row = ?1")?
+        .query_row([number], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()
 }
 
 /// Lets the next delivery of a watcher to a recipient be made, now that those before it are out of the way.

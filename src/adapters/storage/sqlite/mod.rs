@@ -81,7 +81,7 @@ impl SqliteStore {
         let (writer, thread) = Writer::start(connection, lock, move |connection, jobs, waiting| {
             observer.committed(jobs, waiting);
             sweep.after_commit(connection, jobs);
-            checkpoints.after_commit(connection, jobs);
+            checkpoints.after_commit(connection, jobs, waiting);
         })
         .map_err(|error| OpenError::File(path.to_owned(), error))?;
         Ok(Self {
@@ -339,10 +339,15 @@ impl WatcherStore for SqliteStore {
         });
         let Claiming { claims, unreadable } = read.await?;
         for (claimed, error) in unreadable {
-            self.writer
+            let set_aside = self
+                .writer
                 .run(move |connection| deliveries::set_aside(connection, claimed, &error, now))
-                .await?;
+                .await;
             self.claims.release(claimed);
+            if let Err(error) = set_aside {
+                // The others are claimed, and have to be made whatever becomes of this one.
+                tracing::warn!(%error, "a delivery that cannot be read could not be set aside yet");
+            }
         }
         Ok(claims)
     }
@@ -357,8 +362,13 @@ impl WatcherStore for SqliteStore {
         let settle = move |connection: &Connection| {
             deliveries::settle(connection, &claims, &claim, &outcome, now)
         };
-        let end = |settling: &Option<Settling>| settling.iter().for_each(Settling::end);
-        Ok(self.writer.run_then(settle, end).await?.is_some())
+        let end = |settled: &Option<(Settling, bool)>| {
+            if let Some((settling, _)) = settled {
+                settling.end();
+            }
+        };
+        let settled = self.writer.run_then(settle, end).await?;
+        Ok(settled.is_some_and(|(_, is_recorded)| is_recorded))
     }
 
     async fn keep_watch(&self, now: Timestamp) -> Result<(), StoreError> {
