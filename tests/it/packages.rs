@@ -192,6 +192,8 @@ fn the_unit_shuts_the_service_off_from_the_rest_of_the_machine() {
         "MemoryDenyWriteExecute=yes",
         "SystemCallFilter=@system-service",
         "SystemCallFilter=~@privileged @resources",
+        "SystemCallFilter=setpriority",
+        "StartLimitIntervalSec=0",
     ] {
         assert!(lines.contains(line), "{line}");
     }
@@ -205,7 +207,7 @@ fn the_unit_shuts_the_service_off_from_the_rest_of_the_machine() {
         let level = last
             .split_whitespace()
             .find_map(|word| word.parse::<f64>().ok());
-        assert!(level.expect("a level") < 1.5, "{last}");
+        assert!(level.expect("a level") < 2.0, "{last}");
     }
 }
 

@@ -15,7 +15,7 @@ pub(super) const VARIABLE: &str = "CREDENTIALS_DIRECTORY";
 ///
 /// # Errors
 ///
-/// A file for a key that there is not, one that is no line of text, or one that cannot be read.
+/// A file for a key that there is not, one that is empty or no line of text, or one that cannot be read.
 pub(super) fn read(folder: &Path) -> Result<Vec<Source>, ConfigError> {
     let unreadable = |path: &Path, error| {
         let problem = format!("cannot be read: {error}");
@@ -52,6 +52,10 @@ pub(super) fn read(folder: &Path) -> Result<Vec<Source>, ConfigError> {
         let value = value.strip_suffix('\r').unwrap_or(value);
         if value.contains(['\n', '\r', '\0']) {
             return Err(wrong("is more than one line of text"));
+        }
+        if value.is_empty() {
+            // Whoever hands a secret over does not mean to do without one.
+            return Err(wrong("is empty"));
         }
         sources.push(Source::single(&place, section.name, key, value));
     }

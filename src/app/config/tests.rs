@@ -904,6 +904,7 @@ fn mistakes_in_credentials_name_the_file_and_no_secret() {
         "a\n\n",
         &format!("email.password: {lines}"),
     );
+    check("wsgi.auth_key", "\n", "wsgi.auth_key: is empty");
     check(
         "wsgi.port",
         "http",
