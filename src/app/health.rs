@@ -149,12 +149,16 @@ impl Health {
         }
     }
 
-    /// Counts what the store holds; `None` if it does not answer within five seconds.
-    pub async fn census(&self) -> Option<Census> {
-        tokio::time::timeout(Self::PATIENCE, self.store.census())
-            .await
-            .ok()?
-            .ok()
+    /// Counts what the store holds, and how old the oldest notice is that it owes; `None` if it does not answer
+    /// within five seconds.
+    pub async fn census(&self) -> Option<(Census, Duration)> {
+        let asked = async {
+            let census = self.store.census().await?;
+            let oldest = self.store.oldest_notice().await?;
+            let age = oldest.map(|oldest| self.clock.now().since(oldest));
+            Ok::<_, StoreError>((census, age.unwrap_or_default()))
+        };
+        tokio::time::timeout(Self::PATIENCE, asked).await.ok()?.ok()
     }
 
     /// Whether both loops turn, whatever they achieve.

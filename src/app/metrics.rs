@@ -341,14 +341,14 @@ impl Metrics {
             .inc();
     }
 
-    /// Everything as text, with what is counted only now.
+    /// Everything as text, with what is counted only now: the census, with the age of the oldest notice owed.
     ///
     /// # Errors
     ///
     /// None in practice: writing to memory does not fail.
     pub fn encode(
         &self,
-        census: Option<&Census>,
+        census: Option<(Census, Duration)>,
         readiness: &Readiness,
     ) -> Result<String, fmt::Error> {
         let mut now = Registry::with_prefix("nights_watch");
@@ -358,7 +358,7 @@ impl Metrics {
                 .set(i64::from(complaint.is_none()));
         }
         now.register("up", "Whether a part does its work: 1, or 0", up);
-        if let Some(census) = census {
+        if let Some((census, oldest_notice)) = census {
             let watchers = Family::<StateLabel, Gauge>::default();
             let states = [
                 ("on_time", census.on_time),
@@ -375,6 +375,12 @@ impl Metrics {
                 "deliveries_owed",
                 "Deliveries that are still to be made",
                 owed,
+            );
+            now.register_with_unit(
+                "oldest_notice_age",
+                "How long the oldest notice that is still owed to somebody has been there; 0 if there is none",
+                Unit::Seconds,
+                ConstGauge::new(oldest_notice.as_secs_f64()),
             );
             let refused = ConstGauge::new(census.refused);
             now.register(

@@ -428,11 +428,14 @@ async fn an_alert_is_given_up_after_days() {
     house.clock.advance(Duration::from_hours(5 * 24 - 2));
     assert_eq!(next(&mut attempted).await, LATE);
     assert!(owed(1).await);
+    let age = "nights_watch_oldest_notice_age_seconds";
+    check_metric(&house, &format!("{age} 424800.0")).await;
     eventually(async || {
         house.advance_millis(HOUR);
         owed(0).await
     })
     .await;
+    check_metric(&house, &format!("{age} 0.0")).await;
 }
 
 /// A notifier that hangs over addresses which begin with `hang`, panics over those which begin with `panic`

@@ -24,7 +24,7 @@ pub(super) fn endpoint(
         async move {
             let readiness = health.readiness().await;
             let census = health.census().await;
-            let text = metrics.encode(census.as_ref(), &readiness);
+            let text = metrics.encode(census, &readiness);
             let text = text.map_err(|_| Rejection::internal())?;
             let accepted = request.header(header::ACCEPT).unwrap_or_default();
             let response = Response::builder().header(header::VARY, "accept");
