@@ -15,7 +15,7 @@ use prometheus_client::registry::{Registry, Unit};
 use super::health::Readiness;
 use super::version;
 use crate::domain::{NoticeKind, Timestamp};
-use crate::ports::{Census, StoreObserver};
+use crate::ports::{Census, Progress, StoreObserver};
 
 /// Counters that the program keeps while it runs; they begin at zero with each start.
 #[derive(Debug)]
@@ -149,6 +149,7 @@ impl Default for Metrics {
                 let _ = metrics.deliveries.get_or_create(&label);
             }
         }
+        metrics.stages(&[Progress::default().stage]);
         let registry = metrics.registered();
         Self {
             registry,
@@ -175,6 +176,13 @@ impl Metrics {
     /// The service begins at `now`.
     pub fn start(&self, now: Timestamp) {
         self.started.set(now.millis() as f64 / 1_000.0);
+    }
+
+    /// Attempts to deliver have these stages, at each of which they may end.
+    pub fn stages(&self, stages: &[&'static str]) {
+        for &stage in stages {
+            let _ = self.delivery_errors.get_or_create(&StageLabel { stage });
+        }
     }
 
     /// A request for `operation`, which is one of a few names, was answered with `status` after so long.

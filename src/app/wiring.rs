@@ -82,10 +82,10 @@ pub enum StartError {
 pub async fn run(config: Config) -> Result<(), StartError> {
     let stop = stop_on_signals().map_err(StartError::Signals)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let notifier = open_notifier(config.email.as_ref(), &clock)?;
+    let metrics = Arc::new(Metrics::default());
+    let notifier = open_notifier(config.email.as_ref(), &clock, &metrics)?;
     let connections = share_of_descriptors();
     let listener = listen(&config.wsgi).await?;
-    let metrics = Arc::new(Metrics::default());
     metrics.start(clock.now());
     let (store, poll) = open_store(&config, Arc::clone(&metrics)).await?;
     let store: Arc<dyn WatcherStore> = Arc::new(TimedStore::new(store, metrics.clone()));
@@ -243,6 +243,7 @@ async fn open_store(
 fn open_notifier(
     email: Option<&Email>,
     clock: &Arc<dyn Clock>,
+    metrics: &Metrics,
 ) -> Result<Arc<dyn Notifier>, StartError> {
     let Some(email) = email else {
         tracing::warn!("[email] is not set: notices go to this log and to nobody else");
@@ -263,6 +264,7 @@ fn open_notifier(
         },
     };
     let notifier = SmtpNotifier::new(settings, Arc::clone(clock)).map_err(StartError::Email)?;
+    metrics.stages(&SmtpNotifier::STAGES);
     tracing::info!(host = email.host, port = email.port, "mailing notices");
     Ok(Arc::new(notifier))
 }

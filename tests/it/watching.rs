@@ -126,7 +126,7 @@ fn values<'a>(families: &'a [Value], name: &str, label: &str) -> BTreeSet<&'a st
 
 #[tokio::test(flavor = "multi_thread")]
 async fn prometheus_parsers_read_the_metrics_and_find_its_conventions_kept() {
-    let (program, directory, _server) = busy().await;
+    let (program, directory, server) = busy().await;
     // What Prometheus asks for.
     let accept = "application/openmetrics-text;version=1.0.0;q=0.6,application/openmetrics-text;version=0.0.1;q=0.5,\
                   text/plain;version=0.0.4;q=0.4,*/*;q=0.1";
@@ -214,12 +214,13 @@ async fn prometheus_parsers_read_the_metrics_and_find_its_conventions_kept() {
 
     // What happens for the first time is only seen if it stood at zero before.
     let (fresh_place, attempts) = (self::directory(), "nights_watch_delivery_attempts_total");
-    let fresh = Program::start(fresh_place.path(), "").await;
+    let fresh = Program::start(fresh_place.path(), &mail_settings(server.port())).await;
     let fresh = scrape(&fresh, fresh_place.path(), accept, "openmetrics").await;
     for (name, label) in [
         (attempts, "result"),
         (attempts, "kind"),
         ("nights_watch_notices_total", "kind"),
+        ("nights_watch_delivery_errors_total", "stage"),
     ] {
         assert_eq!(
             values(&fresh, name, label),

@@ -78,11 +78,32 @@ pub struct SmtpNotifier {
     idle: Arc<Idle>,
 }
 
+/// What a notifier of mails is about, and so what its failures are counted by.
+mod stage {
+    pub(super) const COMPOSING: &str = "composing";
+    pub(super) const CONNECTING: &str = "connecting";
+    pub(super) const LOGGING_IN: &str = "logging in";
+    pub(super) const SENDER: &str = "naming the sender";
+    pub(super) const RECIPIENT: &str = "naming the recipient";
+    pub(super) const BEGINNING: &str = "beginning the mail";
+    pub(super) const HANDING_OVER: &str = "handing over the mail";
+}
+
 type Cause = Box<dyn Error + Send + Sync>;
 
 const OUT_OF_STEP: &str = "the answer does not fit the command";
 
 impl SmtpNotifier {
+    /// The stages of an attempt, in their order.
+    pub const STAGES: [&str; 7] = [
+        stage::COMPOSING,
+        stage::CONNECTING,
+        stage::LOGGING_IN,
+        stage::SENDER,
+        stage::RECIPIENT,
+        stage::BEGINNING,
+        stage::HANDING_OVER,
+    ];
     /// How long it may take to reach the server.
     const CONNECT: Duration = Duration::from_secs(10);
     /// How long the whole dialogue may take.
@@ -192,10 +213,10 @@ impl SmtpNotifier {
     ) -> Result<(), NotifyError> {
         let mut connection = self.begin(&to, mail, progress).await?;
         let wire = &mut connection.wire;
-        progress.stage = "naming the recipient";
+        progress.stage = stage::RECIPIENT;
         let recipient = wire.command(Rcpt::new(to, Vec::new())).await;
         recipient.map_err(|cause| self.about_recipient(progress.stage, cause))?;
-        progress.stage = "beginning the mail";
+        progress.stage = stage::BEGINNING;
         let begun = wire.command(Data).await;
         let begun = begun.map_err(|cause| self.about_recipient(progress.stage, cause))?;
         // This answer is like no other. If it is another then somebody gave an answer too many, and the next ones
@@ -203,7 +224,7 @@ impl SmtpNotifier {
         if !begun.has_code(354) {
             return Err(self.try_again(progress.stage, OUT_OF_STEP));
         }
-        progress.stage = "handing over the mail";
+        progress.stage = stage::HANDING_OVER;
         let taken = wire.message(mail).await;
         let taken = taken.map_err(|cause| self.about_recipient(progress.stage, cause))?;
         if taken.code().severity != Severity::PositiveCompletion {
@@ -236,13 +257,13 @@ impl SmtpNotifier {
             }
             progress.begun = None;
         }
-        progress.stage = "connecting";
+        progress.stage = stage::CONNECTING;
         let wire = timeout(Self::CONNECT, self.connect()).await;
         let wire = wire.unwrap_or_else(|_| Err("no answer in time".into()));
         let (mut wire, begun) = wire.map_err(|cause| self.try_again(progress.stage, cause))?;
         progress.begun = Some(begun);
         if let Some(credentials) = &self.credentials {
-            progress.stage = "logging in";
+            progress.stage = stage::LOGGING_IN;
             let login = wire.auth(&[Mechanism::Plain, Mechanism::Login], credentials);
             login
                 .await
@@ -261,7 +282,7 @@ impl SmtpNotifier {
         mail: &[u8],
         progress: &mut Progress,
     ) -> Result<(), NotifyError> {
-        progress.stage = "naming the sender";
+        progress.stage = stage::SENDER;
         let wire = &mut connection.wire;
         let mut parameters = Vec::new();
         if !to.to_string().is_ascii() {
@@ -320,7 +341,7 @@ struct Failure {
 #[async_trait]
 impl Notifier for SmtpNotifier {
     async fn deliver(&self, message: &Message, progress: &mut Progress) -> Result<(), NotifyError> {
-        progress.stage = "composing";
+        progress.stage = stage::COMPOSING;
         let to: Address =
             message.recipient.as_str().parse().map_err(
                 |error: lettre::address::AddressError| NotifyError::Refused(error.into()),
