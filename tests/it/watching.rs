@@ -131,7 +131,8 @@ async fn prometheus_parsers_read_the_metrics_and_find_its_conventions_kept() {
     let accept = "application/openmetrics-text;version=1.0.0;q=0.6,application/openmetrics-text;version=0.0.1;q=0.5,\
                   text/plain;version=0.0.4;q=0.4,*/*;q=0.1";
     let open = scrape(&program, directory.path(), accept, "openmetrics").await;
-    let classic = scrape(&program, directory.path(), "*/*", "classic").await;
+    let refusing = "application/openmetrics-text; q=0, */*";
+    let classic = scrape(&program, directory.path(), refusing, "classic").await;
     // The first scrape asked the store for nothing that had not been asked before, so both have the same.
     assert_eq!(series(&open), series(&classic));
 

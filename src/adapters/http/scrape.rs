@@ -28,13 +28,22 @@ pub(super) fn endpoint(
             let text = text.map_err(|_| Rejection::internal())?;
             let accepted = request.header(header::ACCEPT).unwrap_or_default();
             let response = Response::builder().header(header::VARY, "accept");
-            Ok::<_, Error>(if accepted.contains(OPEN_METRICS) {
+            Ok::<_, Error>(if is_open_metrics_taken(accepted) {
                 let media_type = format!("{OPEN_METRICS}; version=1.0.0; charset=utf-8");
                 response.content_type(media_type).body(text)
             } else {
                 response.content_type(CLASSIC).body(classic(&text))
             })
         }
+    })
+}
+
+/// Whether somebody who sends this as `Accept` asks for `OpenMetrics`, and does not say that it is worth nothing.
+fn is_open_metrics_taken(accepted: &str) -> bool {
+    accepted.split(',').any(|range| {
+        let mut words = range.split(';').map(str::trim);
+        let worth = |word: &str| word.strip_prefix("q=")?.parse::<f32>().ok();
+        words.next() == Some(OPEN_METRICS) && words.filter_map(worth).all(|worth| worth > 0.0)
     })
 }
 
