@@ -39,4 +39,27 @@ def yaml():
         return list(yaml.load_all(file, Loader=yaml.BaseLoader))
 
 
-print(json.dumps({"openmetrics": openmetrics, "classic": classic, "yaml": yaml}[sys.argv[1]]()))
+def promql():
+    """What each expression of a list asks for: the selectors, with the labels that they name."""
+    import promql_parser
+
+    def selectors(expression):
+        found = []
+
+        def visit(node):
+            if isinstance(node, promql_parser.VectorSelector):
+                labels = {matcher.name: matcher.value for matcher in node.matchers.matchers}
+                found.append({"name": node.name, "labels": labels})
+
+        try:
+            promql_parser.walk(promql_parser.parse(expression), visit)
+        except ValueError as error:
+            sys.exit(f"{expression}: {error}")
+        return found
+
+    with open(sys.argv[2], encoding="utf-8") as file:
+        return [selectors(expression) for expression in json.load(file)]
+
+
+readers = {"openmetrics": openmetrics, "classic": classic, "yaml": yaml, "promql": promql}
+print(json.dumps(readers[sys.argv[1]]()))

@@ -17,7 +17,12 @@ use crate::program::{PATIENCE, Program, directory, mail_settings};
 use crate::python;
 use crate::smtp_server::SmtpServer;
 
-const PACKAGES: &[&str] = &["prometheus-client==0.26.0", "PyYAML==6.0.3"];
+const PACKAGES: &[&str] = &[
+    "prometheus-client==0.26.0",
+    "promql-parser==0.12.0",
+    "PyYAML==6.0.3",
+];
+const RULES: &str = "deploy/prometheus/nights-watch.rules.yml";
 
 /// What the file at `path` says, read as `what`: `openmetrics`, `classic` or `yaml`.
 pub(crate) async fn read_as(what: &str, path: &Path) -> Value {
@@ -231,64 +236,49 @@ async fn prometheus_parsers_read_the_metrics_and_find_its_conventions_kept() {
     }
 }
 
-/// The names of metrics in an expression of `PromQL`.
-fn metrics_in(expression: &str) -> BTreeSet<String> {
-    const WORDS: [&str; 8] = [
-        "and", "or", "unless", "bool", "on", "ignoring", "offset", "le",
-    ];
-    let insides = Regex::new(r#"\{[^}]*\}|\[[^\]]*\]|"[^"]*"|\b(by|without)\s*\([^)]*\)"#).unwrap();
-    let rest = insides.replace_all(expression, " ");
-    let name = Regex::new(r"\b[a-zA-Z_:][a-zA-Z0-9_:]*\s*\(?").unwrap();
-    name.find_iter(&rest)
-        .map(|found| found.as_str())
-        .filter(|found| !found.ends_with('('))
-        .map(|found| found.trim().to_owned())
-        .filter(|found| !WORDS.contains(&found.as_str()))
+/// What the expressions of a file ask for, each of which has to be valid `PromQL`: names of metrics, with labels.
+async fn selectors(expressions: &[String], directory: &Path) -> Vec<Value> {
+    let file = directory.join("expressions");
+    let text = serde_json::to_string(expressions).expect("JSON");
+    std::fs::write(&file, text).expect("a writable directory");
+    let read = read_as("promql", &file).await;
+    let read = read.as_array().expect("a list");
+    assert_eq!(read.len(), expressions.len());
+    let each = read
+        .iter()
+        .map(|selectors| selectors.as_array().expect("a list"));
+    each.zip(expressions)
+        .flat_map(|(selectors, expression)| {
+            assert!(!selectors.is_empty(), "{expression} asks for nothing");
+            selectors.clone()
+        })
         .collect()
 }
 
-#[test]
-fn names_of_metrics_are_found_in_expressions() {
-    let expression = "histogram_quantile(0.99, sum by (le) (rate(a_bucket{b=\"c\"}[5m]))) > 2 and\nd:e offset 5m";
-    let names = metrics_in(expression);
-    assert_eq!(names, ["a_bucket", "d:e"].map(str::to_owned).into());
+/// The expressions of the dashboard, with what Grafana puts in place of its variables.
+fn dashboard_expressions(dashboard: &Value) -> Vec<String> {
+    let targets = dashboard["panels"].as_array().expect("a list").iter();
+    let targets = targets.flat_map(|panel| panel["targets"].as_array().expect("a list"));
+    let label = Regex::new(r"^label_values\((.*), [a-z]+\)$").unwrap();
+    let variables = dashboard["templating"]["list"].as_array().expect("a list");
+    let queries = variables
+        .iter()
+        .filter_map(|variable| variable["query"]["query"].as_str());
+    let queries = queries.map(|query| {
+        let found = label.captures(query).expect("a query for labels");
+        found.get(1).expect("an expression").as_str()
+    });
+    targets
+        .map(|target| text(target, "expr"))
+        .chain(queries)
+        .map(|expression| expression.replace("$__rate_interval", "5m"))
+        .collect()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn alert_rules_and_dashboard_ask_for_metrics_that_there_are() {
-    let (program, directory, _server) = busy().await;
-    let families = scrape(&program, directory.path(), "text/plain", "classic").await;
-    let mut known: BTreeSet<_> = samples(&families)
-        .map(|sample| text(sample, "name"))
-        .collect();
-    // Prometheus' own, for each target.
-    known.insert("up");
-    let check = |expression: &str| {
-        let names = metrics_in(expression);
-        assert!(!names.is_empty(), "{expression}");
-        for name in names {
-            assert!(
-                known.contains(name.as_str()),
-                "there is no {name}: {expression}"
-            );
-        }
-    };
-
-    let rules = read_as(
-        "yaml",
-        &in_repository("deploy/prometheus/nights-watch.rules.yml"),
-    )
-    .await;
-    let rules = rules[0]["groups"][0]["rules"]
-        .as_array()
-        .expect("a list")
-        .clone();
+fn check_rules(rules: &[Value]) {
     let mut names = BTreeSet::new();
-    for rule in &rules {
-        assert!(
-            names.insert(text(rule, "alert").to_owned()),
-            "{rule} is there twice"
-        );
+    for rule in rules {
+        assert!(names.insert(text(rule, "alert")), "{rule} is there twice");
         let levels = ["critical", "warning", "info"];
         assert!(
             levels.contains(&text(&rule["labels"], "severity")),
@@ -297,23 +287,13 @@ async fn alert_rules_and_dashboard_ask_for_metrics_that_there_are() {
         for annotation in ["summary", "description"] {
             assert!(text(&rule["annotations"], annotation).len() > 20, "{rule}");
         }
-        check(text(rule, "expr"));
     }
-    let tests = read_as(
-        "yaml",
-        &in_repository("deploy/prometheus/nights-watch.rules.test.yml"),
-    )
-    .await;
-    for test in tests[0]["tests"].as_array().expect("a list") {
-        for alert in test["alert_rule_test"].as_array().expect("a list") {
-            assert!(names.contains(text(alert, "alertname")), "{alert}");
-        }
-    }
+}
 
-    let dashboard = std::fs::read(in_repository("deploy/grafana/nights-watch.json"));
-    let dashboard: Value = serde_json::from_slice(&dashboard.expect("a file")).expect("JSON");
-    let mut places = BTreeSet::new();
+fn check_places(dashboard: &Value) {
+    let (mut places, mut ids) = (BTreeSet::new(), BTreeSet::new());
     for panel in dashboard["panels"].as_array().expect("a list") {
+        assert!(ids.insert(panel["id"].as_u64()), "{panel} is there twice");
         assert!(!text(panel, "title").is_empty(), "{panel}");
         let number = |member: &str| panel["gridPos"][member].as_u64().expect("a number");
         for x in number("x")..number("x") + number("w") {
@@ -323,21 +303,41 @@ async fn alert_rules_and_dashboard_ask_for_metrics_that_there_are() {
         }
         let targets = panel["targets"].as_array().expect("a list");
         assert!(!targets.is_empty(), "{panel}");
-        for target in targets {
-            check(text(target, "expr"));
-        }
     }
-    let label = Regex::new(r"^label_values\((.*), [a-z]+\)$").unwrap();
-    for variable in dashboard["templating"]["list"].as_array().expect("a list") {
-        if let Some(query) = variable["query"]["query"].as_str() {
-            check(
-                label
-                    .captures(query)
-                    .expect("a query for labels")
-                    .get(1)
-                    .unwrap()
-                    .as_str(),
-            );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn alert_rules_and_dashboard_ask_for_metrics_that_there_are() {
+    let (program, directory, _server) = busy().await;
+    let families = scrape(&program, directory.path(), "text/plain", "classic").await;
+    let rules = read_as("yaml", &in_repository(RULES)).await;
+    let rules = rules[0]["groups"][0]["rules"].as_array().expect("a list");
+    check_rules(rules);
+    let dashboard = std::fs::read(in_repository("deploy/grafana/nights-watch.json"));
+    let dashboard: Value = serde_json::from_slice(&dashboard.expect("a file")).expect("JSON");
+    check_places(&dashboard);
+
+    let mut expressions = dashboard_expressions(&dashboard);
+    expressions.extend(rules.iter().map(|rule| text(rule, "expr").to_owned()));
+    for selector in selectors(&expressions, directory.path()).await {
+        let name = text(&selector, "name");
+        let labels = &selector["labels"];
+        match name {
+            // Prometheus' own: whether it reaches a target, and which alerts there are.
+            "up" => {}
+            "ALERTS" => {
+                let other = text(labels, "alertname");
+                assert!(rules.iter().any(|rule| text(rule, "alert") == other));
+            }
+            _ => {
+                let named = samples(&families).filter(|sample| text(sample, "name") == name);
+                let named: Vec<_> = named.collect();
+                assert!(!named.is_empty(), "there is no {name}");
+                // A bucket that there is not would be as good as empty.
+                let bound = &labels["le"];
+                let has_bound = named.iter().any(|sample| sample["labels"]["le"] == *bound);
+                assert!(bound.is_null() || has_bound, "{name} has no {bound}");
+            }
         }
     }
 }
