@@ -2,6 +2,7 @@
 //! the dashboard that are made of them.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -23,6 +24,7 @@ const PACKAGES: &[&str] = &[
     "PyYAML==6.0.3",
 ];
 const RULES: &str = "deploy/prometheus/nights-watch.rules.yml";
+const RULES_TEST: &str = "deploy/prometheus/nights-watch.rules.test.yml";
 
 /// What the file at `path` says, read as `what`: `openmetrics`, `classic` or `yaml`.
 pub(crate) async fn read_as(what: &str, path: &Path) -> Value {
@@ -339,5 +341,36 @@ async fn alert_rules_and_dashboard_ask_for_metrics_that_there_are() {
                 assert!(bound.is_null() || has_bound, "{name} has no {bound}");
             }
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_alert_rule_has_a_case_in_which_it_fires() {
+    let rules = read_as("yaml", &in_repository(RULES)).await;
+    let rules = rules[0]["groups"][0]["rules"].as_array().expect("a list");
+    let rules: BTreeSet<_> = rules.iter().map(|rule| text(rule, "alert")).collect();
+    let cases = read_as("yaml", &in_repository(RULES_TEST)).await;
+    let cases = cases[0]["tests"].as_array().expect("a list").iter();
+    let alerts = cases.flat_map(|case| case["alert_rule_test"].as_array().expect("a list"));
+    let fires = |alert: &&Value| !alert["exp_alerts"].as_array().expect("a list").is_empty();
+    let firing: BTreeSet<_> = alerts
+        .filter(fires)
+        .map(|alert| text(alert, "alertname"))
+        .collect();
+    assert_eq!(firing, rules);
+
+    // Prometheus' own tool is on no package registry, so this runs where it is installed.
+    let run = Command::new("promtool")
+        .args(["test", "rules"])
+        .arg(in_repository(RULES_TEST))
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    match timeout(PATIENCE, run).await.expect("it ends") {
+        Ok(output) => {
+            let complaints = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{complaints}");
+        }
+        Err(error) => assert_eq!(error.kind(), ErrorKind::NotFound, "{error}"),
     }
 }
