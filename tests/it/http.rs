@@ -442,6 +442,30 @@ async fn a_hyphen_or_an_empty_value_clears_the_addresses() {
 }
 
 #[tokio::test]
+async fn a_watcher_has_as_many_addresses_as_the_description_allows() {
+    let house = House::open().await;
+    let id = house.create("W").await;
+    let document = house.get("/openapi.json").await.json();
+    for (operation, others) in [
+        ("create", vec![("name", "New"), ("periodicity", "60")]),
+        ("update", vec![("id", &*id)]),
+    ] {
+        let described = &document["paths"][format!("{API}/{operation}")]["get"]["parameters"];
+        let mut described = described.as_array().expect("parameters").iter();
+        let email = described.find(|parameter| parameter["name"] == "email");
+        let most = email.expect("a parameter")["schema"]["maxItems"].as_u64();
+        let most = most.unwrap_or_else(|| panic!("{operation}: no limit"));
+        let addresses: Vec<_> = (0..=most).map(|n| format!("a{n}@b.example")).collect();
+        let mut parameters: Vec<_> = addresses.iter().map(|it| ("email", it.as_str())).collect();
+        parameters.extend(others);
+        let reply = house.call(operation, &parameters).await;
+        check_error(&reply, 400, "\"email\"");
+        let reply = house.call(operation, &parameters[1..]).await;
+        check_watcher(&reply, &json!({"emails": addresses[1..]}));
+    }
+}
+
+#[tokio::test]
 async fn an_update_that_changes_nothing_is_refused() {
     let house = House::open().await;
     let id = house

@@ -92,6 +92,20 @@ fn every_answer_has_a_description_and_a_schema_that_exists() {
 }
 
 #[test]
+fn no_answer_of_what_only_looks_says_that_something_was_done() {
+    let document = document();
+    for (path, method, operation) in operations(&document) {
+        if operation["tags"] == json!(["Queries"]) || operation["tags"] == json!(["Operation"]) {
+            let description = &operation["responses"]["200"]["description"];
+            assert_ne!(description, "It was done.", "{method} {path}");
+        }
+    }
+    let not_ready = document["paths"]["/readyz"]["get"]["responses"]["503"].to_string();
+    assert!(not_ready.contains("reason"), "{not_ready}");
+    assert!(!not_ready.contains("changed"), "{not_ready}");
+}
+
+#[test]
 fn every_error_is_the_same_typed_answer() {
     let document = document();
     for (path, method, operation) in operations(&document) {
