@@ -1,6 +1,9 @@
 //! Clients that are generated from the committed description, as their users generate them, each of which
 //! plays the same story against the real program. What was generated is never touched: where a generator
 //! stumbles, the description has to change.
+//!
+//! The story has every error that a generated client can bring about. A 405 takes a method that the description
+//! does not have, so that there is nothing to call; 500 and 503 take a service that fails.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -45,10 +48,13 @@ fn done(command: &mut Command, patience: Duration) -> impl Future<Output = ()> {
 /// Lets a client play its story against a service that demands a key, and looks at what it left behind.
 async fn play(story: &mut Command) {
     let directory = directory();
-    let program = Program::start(directory.path(), &format!("[wsgi]\nauth_key = {KEY}\n")).await;
+    // The client is no proxy: what it is wrong about counts.
+    let ini = format!("[wsgi]\nauth_key = {KEY}\ntrusted_proxies = 192.0.2.1\n");
+    let program = Program::start(directory.path(), &ini).await;
     let url = program.url().trim_end_matches('/');
-    // The client waits for a watcher to become late, itself with patience.
-    done(story.args([url, KEY]), 2 * PATIENCE).await;
+    // The client waits for a watcher to become late, and guesses until it has to wait, itself with patience.
+    done(story.args([url, KEY]), 3 * PATIENCE).await;
+    // By now this address may try no other key, but it was right about this one.
     let list = program.done("list", &[("auth_key", KEY)]).await;
     let left = list["watchers"].as_array().expect("watchers").iter();
     let left: Vec<_> = left.map(|watcher| &watcher["name"]).collect();

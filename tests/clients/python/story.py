@@ -1,5 +1,6 @@
 """The story that each generated client plays against a running server: story.py URL KEY."""
 
+import itertools
 import sys
 import time
 from datetime import datetime, timedelta
@@ -168,6 +169,15 @@ def main(url: str, key: str) -> None:
     check_refused(taken, 409, "taken")
     unknown = trigger_by_id.sync_detailed("aaaaaaaa", client=client)
     check_refused(unknown, 404, "no such watcher")
+    # As many characters as there may be, but each of them is nine bytes of a URL.
+    text = "€" * 4000
+    long = update_watcher.sync_detailed(client=client, id=watcher.id, description=text)
+    check_refused(long, 414, "path and query")
+    prefetching = Client(base_url=url, headers={"Purpose": "prefetch"})
+    prefetch = trigger_by_id.sync_detailed(watcher.id, client=prefetching)
+    check_refused(prefetch, 403, "prefetches")
+    wordy = Client(base_url=url, headers={"X-Long": "x" * 16 * 1024})
+    check_refused(is_alive.sync_detailed(client=wordy), 431, "headers")
 
     # Authentication.
     stranger = AuthenticatedClient(base_url=url, token="wrong")
@@ -183,6 +193,17 @@ def main(url: str, key: str) -> None:
     ok(delete_watcher.sync(client=client, slug="my-second-watcher"))
     gone = get_watcher.sync_detailed(client=client, id=watcher.id)
     check_refused(gone, 404, "no such watcher")
+
+    # Guessing. It is the end: from then on this address has to wait before it names
+    # anything new.
+    patience = time.monotonic() + 60
+    for n in itertools.count():
+        guess = trigger_watcher.sync_detailed(client=client, name=f"Nobody {n}")
+        if guess.status_code != 404:
+            break
+        assert time.monotonic() < patience, "it should have to wait"
+    check_refused(guess, 429, "too many")
+    assert int(guess.headers["retry-after"]) > 0
 
 
 main(sys.argv[1], sys.argv[2])

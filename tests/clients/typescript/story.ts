@@ -181,6 +181,13 @@ const taken = await watch.GET("/nights-watch/v1/watcher/create", {
 refused(taken, 409, "taken");
 const unknown = await watch.GET("/{id}", { params: { path: { id: "aaaaaaaa" } } });
 refused(unknown, 404, "no such watcher");
+// As many characters as there may be, but each of them is nine bytes of a URL.
+const long = await watch.GET(update, { params: { query: { id, description: "€".repeat(4000) } } });
+refused(long, 414, "path and query");
+const prefetching = createClient<paths>({ baseUrl, headers: { Purpose: "prefetch" } });
+refused(await prefetching.GET("/{id}", { params: { path: { id } } }), 403, "prefetches");
+const wordy = createClient<paths>({ baseUrl, headers: { "X-Long": "x".repeat(16 * 1024) } });
+refused(await wordy.GET("/healthz"), 431, "headers");
 
 // Authentication.
 const anonymous = createClient<paths>({ baseUrl });
@@ -205,3 +212,15 @@ ok(await anonymous.GET(trigger, { params: { query: { id } } }));
 const remove = "/nights-watch/v1/watcher/delete";
 ok(await watch.GET(remove, { params: { query: { slug: "my-second-watcher" } } }));
 refused(await watch.GET(get, { params: { query: { id } } }), 404, "no such watcher");
+
+// Guessing. It is the end: from then on this address has to wait before it names anything new.
+const guess = (n: number) =>
+  anonymous.GET(trigger, { params: { query: { name: `Nobody ${n}` } } });
+const enough = Date.now() + 60_000;
+let guessed = await guess(0);
+for (let n = 1; guessed.response.status === 404; n++) {
+  assert(Date.now() < enough, "it should have to wait");
+  guessed = await guess(n);
+}
+refused(guessed, 429, "too many");
+assert(Number(guessed.response.headers.get("retry-after")) > 0);

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use types::{ErrorAnswer, ErrorStatus, ListAnswer, Status};
 
 progenitor::generate_api!(
@@ -39,11 +39,18 @@ impl ClientHooks<Key> for Client {
 }
 
 fn client(url: &str, key: Key) -> Client {
-    let mut headers = HeaderMap::new();
-    if let Key::Header(key) = &key {
-        let value = HeaderValue::from_str(&format!("Bearer {key}"));
-        headers.insert(AUTHORIZATION, value.expect("letters"));
+    match &key {
+        Key::Header(value) => {
+            let value = format!("Bearer {value}");
+            client_with_header(url, AUTHORIZATION, &value, key)
+        }
+        Key::None | Key::Query(_) => Client::new_with_client(url, reqwest::Client::new(), key),
     }
+}
+
+fn client_with_header(url: &str, name: HeaderName, value: &str, key: Key) -> Client {
+    let value = HeaderValue::from_str(value).expect("letters");
+    let headers = HeaderMap::from_iter([(name, value)]);
     let http = reqwest::Client::builder().default_headers(headers);
     Client::new_with_client(url, http.build().expect("a client"), key)
 }
@@ -214,6 +221,16 @@ async fn main() -> Result<(), Refusal> {
     check_refused(taken.send().await, 409, "taken");
     let unknown = watch.trigger_by_id().id("aaaaaaaa").send().await;
     check_refused(unknown, 404, "no such watcher");
+    // As many characters as there may be, but each of them is nine bytes of a URL.
+    let long = watch.update_watcher().id(id).description("€".repeat(4000));
+    check_refused(long.send().await, 414, "path and query");
+    let purpose = HeaderName::from_static("purpose");
+    let prefetching = client_with_header(&url, purpose, "prefetch", Key::None);
+    let prefetch = prefetching.trigger_by_id().id(id).send().await;
+    check_refused(prefetch, 403, "prefetches");
+    let (x_long, value) = (HeaderName::from_static("x-long"), "x".repeat(16 * 1024));
+    let wordy = client_with_header(&url, x_long, &value, Key::None);
+    check_refused(wordy.is_alive().send().await, 431, "headers");
 
     // Authentication.
     let anonymous = client(&url, Key::None);
@@ -230,6 +247,25 @@ async fn main() -> Result<(), Refusal> {
     assert_eq!(deleted.send().await?.status, Status::Ok);
     let gone = watch.get_watcher().id(id).send().await;
     check_refused(gone, 404, "no such watcher");
+
+    // Guessing. It is the end: from then on this address has to wait before it names anything new.
+    let refused = async {
+        let mut n = 0;
+        loop {
+            let guess = anonymous.trigger_watcher().name(format!("Nobody {n}"));
+            match guess.send().await {
+                Err(Error::ErrorResponse(answer)) if answer.status().as_u16() == 404 => n += 1,
+                other => return other,
+            }
+        }
+    };
+    let refused = tokio::time::timeout(Duration::from_secs(60), refused).await;
+    let refused = refused.expect("it should have to wait");
+    if let Err(Error::ErrorResponse(answer)) = &refused {
+        let wait = answer.headers()[RETRY_AFTER].to_str().expect("letters");
+        assert!(wait.parse::<u32>().expect("a number") > 0);
+    }
+    check_refused(refused, 429, "too many");
     Ok(())
 }
 
