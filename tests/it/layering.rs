@@ -71,7 +71,7 @@ const LAYERS: [Layer; 13] = [
     },
     Layer {
         place: "cli.rs",
-        knows: &["cli", "app::config", "client"],
+        knows: &["cli", "app::config", "app::version", "client"],
     },
     Layer {
         place: "ini.rs",

@@ -22,8 +22,8 @@ pub(super) fn endpoint(
     make(move |request: Request| {
         let (health, metrics) = (Arc::clone(&health), Arc::clone(&metrics));
         async move {
-            let readiness = health.readiness().await;
-            let census = health.census().await;
+            // At once, since each may take as long as a store that hangs is waited for, and a scrape is not.
+            let (readiness, census) = tokio::join!(health.readiness(), health.census());
             let text = metrics.encode(census, &readiness);
             let text = text.map_err(|_| Rejection::internal())?;
             let accepted = request.header(header::ACCEPT).unwrap_or_default();
