@@ -1067,6 +1067,17 @@ async fn a_job_waits_for_no_service() {
 #[tokio::test(flavor = "multi_thread")]
 async fn signals_mean_the_job() {
     let desk = Desk::open().await;
+    // The tests may run where signals are ignored, as in the background of a shell.
+    let plain = "import os, signal, sys\n\
+                 for number in 1, 2, 3: signal.signal(number, signal.SIG_DFL)\n\
+                 os.execvp(sys.argv[1], sys.argv[1:])";
+    let client = |arguments: &[&str]| {
+        let folder = desk.directory.path();
+        let mut command = command_under(&["python3", "-c", plain], folder);
+        at_home(&mut command, folder).args(arguments);
+        command.env("NIGHTS_WATCH_URL", desk.program.url());
+        piped(command)
+    };
     desk.done(&["create", "Backup", "2h"]).await;
     for (sent, name) in [
         (Signal::TERM, "TERM"),
@@ -1078,7 +1089,7 @@ async fn signals_mean_the_job() {
             "trap 'echo caught {name}; exit 7' {name}; echo ready; while :; do sleep 0.05; done"
         );
         let arguments = ["exec", "--slug=backup", "--", "sh", "-c", &script];
-        let mut child = piped(desk.client(&arguments));
+        let mut child = client(&arguments);
         let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
         let line = within(lines.next_line()).await.expect("text");
         assert_eq!(line.as_deref(), Some("ready"));
@@ -1097,7 +1108,7 @@ async fn signals_mean_the_job() {
         "-c",
         "echo ready; exec sleep 100",
     ];
-    let mut child = piped(desk.client(&arguments));
+    let mut child = client(&arguments);
     read_until(&mut child.stdout.take().expect("it is piped"), "ready").await;
     signal(&child, Signal::TERM);
     assert_eq!(

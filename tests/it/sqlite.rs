@@ -511,17 +511,12 @@ async fn the_journal_begins_anew_while_somebody_writes_on() {
     let place = Place::new();
     let store = Arc::new(place.open());
     let (watcher, _) = insert(&store, "aaaaaaaa", "Busy").await;
-    trigger_often(&store, watcher.id, 10_000).await;
-    let journal = || std::fs::metadata(place.path().with_extension("db-wal")).unwrap();
-    let after_some = journal().len();
-    trigger_often(&store, watcher.id, 50_000).await;
-    let after_many = journal().len();
-    assert!(
-        after_many < 4 * after_some,
-        "{after_some} bytes, then {after_many}"
-    );
+    trigger_often(&store, watcher.id, 150_000).await;
+    // It would be about three times as long by now.
+    let journal = std::fs::metadata(place.path().with_extension("db-wal")).unwrap();
+    assert!(journal.len() < 32 << 20, "{} bytes", journal.len());
     store.close().await;
-    assert_eq!(place.count("SELECT events FROM watchers"), 60_001);
+    assert_eq!(place.count("SELECT events FROM watchers"), 150_001);
 }
 
 #[tokio::test(flavor = "multi_thread")]
