@@ -116,8 +116,8 @@ fn run(path: &Path, file: &File, calls: &Receiver<()>, is_almost_done: &AtomicBo
     }
 }
 
-/// Moves what there is, and returns whether the journal is long and so little of it is left that the writer can move
-/// the rest.
+/// Moves what there is, and returns whether the journal is long, and the writer has to move the rest, which is little
+/// unless the disk is slow.
 fn passes(
     path: &Path,
     file: &File,
@@ -127,15 +127,15 @@ fn passes(
         Some(connection) => connection,
         None => connection.insert(schema::open_checkpointer(path)?),
     };
-    let mut moved = pass(connection)?;
-    file.sync_data()?;
-    if moved < LONG {
-        return Ok(false);
-    }
-    for _ in 1..PASSES {
+    let mut moved = 0;
+    for _ in 0..PASSES {
         let before = moved;
         moved = pass(connection)?;
         file.sync_data()?;
+        if moved < LONG {
+            // Also if it has begun anew meanwhile.
+            return Ok(false);
+        }
         if moved - before < FEW {
             break;
         }

@@ -13,7 +13,7 @@ use crate::domain::Timestamp;
 /// The claims that hold.
 ///
 /// They are locked while what is due is looked up, so that nothing comes in between. The writer waits for that when it
-/// settles something: it is one look at an index, at its end for the due ones, and nothing else may be done meanwhile.
+/// settles something, so it is one look at an index and no more.
 #[derive(Debug)]
 pub(super) struct Claims(Mutex<Held>);
 
