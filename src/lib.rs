@@ -22,4 +22,5 @@ pub mod client;
 
 pub mod cli;
 
+mod http_client;
 mod ini;

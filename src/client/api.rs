@@ -9,10 +9,10 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use ureq::http::header::{AUTHORIZATION, CONTENT_TYPE, DATE, LOCATION};
 use ureq::http::{HeaderValue, Response};
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, Body, BodyReader, RequestBuilder, Timeout};
 
 use super::settings::Settings;
+use crate::http_client::{USER_AGENT, tls};
 
 const API: &str = "nights-watch/v1/watcher";
 /// How long a connection may take.
@@ -110,19 +110,14 @@ impl Service {
             .http_status_as_error(false)
             // A key is not carried elsewhere, and a trigger that became something else would be lost.
             .max_redirects(0)
-            .user_agent(concat!("nights-watch/", env!("CARGO_PKG_VERSION")))
+            .user_agent(USER_AGENT)
             .timeout_resolve(Some(CONNECT))
             .timeout_connect(Some(CONNECT))
             .timeout_recv_response(Some(SILENCE))
             .timeout_per_read(Some(SILENCE))
             .timeout_per_write(Some(SILENCE));
         if settings.url.starts_with("https") {
-            let trusted = rustls_native_certs::load_native_certs().certs;
-            let trusted = trusted
-                .iter()
-                .map(|certificate| Certificate::from_der(certificate).to_owned());
-            let roots = RootCerts::Specific(trusted.collect::<Vec<_>>().into());
-            config = config.tls_config(TlsConfig::builder().root_certs(roots).build());
+            config = config.tls_config(tls());
         }
         let agent = config.build().into();
         Self { settings, agent }

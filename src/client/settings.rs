@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use std::{env, process};
 
 use secrecy::{ExposeSecret, SecretString};
-use ureq::http::Uri;
 
 use super::api::Failure;
 use super::command::{Access, Address};
 use super::complain;
+use crate::http_client::is_url;
 use crate::ini::{self, Line};
 
 /// The service where nobody names another: one on this machine, at its default port.
@@ -92,12 +92,8 @@ fn variable(name: &str) -> Result<Option<String>, Failure> {
 pub(super) fn parse_url(place: &str, text: &str) -> Result<String, Failure> {
     let text = text.trim();
     let complaint = "is not a URL that begins with http:// or https:// and names a host, and nothing but a path behind it";
-    let wrong = || Failure::settings(place, complaint);
-    let url: Uri = text.parse().map_err(|_| wrong())?;
-    let has_host = url.host().is_some_and(|host| !host.is_empty());
-    let has_scheme = matches!(url.scheme_str(), Some("http" | "https"));
-    if !has_host || !has_scheme || text.contains(['@', '?', '#']) {
-        return Err(wrong());
+    if !is_url(text) || text.contains(['@', '?', '#']) {
+        return Err(Failure::settings(place, complaint));
     }
     Ok(text.trim_end_matches('/').to_owned())
 }

@@ -17,7 +17,7 @@ struct Layer {
 }
 
 /// From the most special to the most general: the first that fits a file is the one that counts.
-const LAYERS: [Layer; 13] = [
+const LAYERS: [Layer; 14] = [
     Layer {
         place: "domain",
         knows: &["domain"],
@@ -53,7 +53,7 @@ const LAYERS: [Layer; 13] = [
     },
     Layer {
         place: "adapters/monitor",
-        knows: &["domain", "ports", "app", "adapters::monitor"],
+        knows: &["domain", "ports", "app", "adapters::monitor", "http_client"],
     },
     Layer {
         place: "adapters/http",
@@ -66,12 +66,17 @@ const LAYERS: [Layer; 13] = [
             "client",
             "domain::Periodicity",
             "domain::InvalidPeriodicity",
+            "http_client",
             "ini",
         ],
     },
     Layer {
         place: "cli.rs",
         knows: &["cli", "app::config", "app::version", "client"],
+    },
+    Layer {
+        place: "http_client.rs",
+        knows: &["http_client"],
     },
     Layer {
         place: "ini.rs",

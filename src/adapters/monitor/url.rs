@@ -6,9 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use secrecy::{ExposeSecret, SecretString};
 use ureq::Agent;
-use ureq::http::Uri;
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
+use crate::http_client::{USER_AGENT, is_url, tls};
 use crate::ports::Heartbeat;
 
 /// How long one beat may take.
@@ -33,21 +32,13 @@ impl Url {
     ///
     /// [`InvalidUrl`] if it is none.
     pub fn new(url: SecretString) -> Result<Self, InvalidUrl> {
-        let parsed: Uri = url.expose_secret().parse().map_err(|_| InvalidUrl)?;
-        let has_host = parsed.host().is_some_and(|host| !host.is_empty());
-        if !has_host || !matches!(parsed.scheme_str(), Some("http" | "https")) {
+        if !is_url(url.expose_secret()) {
             return Err(InvalidUrl);
         }
-        let trusted = rustls_native_certs::load_native_certs().certs;
-        let trusted = trusted
-            .iter()
-            .map(|certificate| Certificate::from_der(certificate).to_owned());
-        let tls = TlsConfig::builder()
-            .root_certs(RootCerts::Specific(trusted.collect::<Vec<_>>().into()));
         let agent = Agent::config_builder()
             .timeout_global(Some(PATIENCE))
-            .user_agent(concat!("nights-watch/", env!("CARGO_PKG_VERSION")))
-            .tls_config(tls.build())
+            .user_agent(USER_AGENT)
+            .tls_config(tls())
             .build();
         Ok(Self {
             url,
