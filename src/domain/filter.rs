@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use regex::{Regex, RegexBuilder};
 
-use super::Watcher;
+use super::{Standing, Watcher};
 
 /// Conditions on watchers; one that is absent holds for all.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +19,16 @@ pub struct Filter {
 }
 
 impl Filter {
+    /// Those of one standing in which `search` is found.
+    #[must_use]
+    pub fn of(standing: Standing, search: Option<Search>) -> Self {
+        Self {
+            late: Some(standing == Standing::Late),
+            paused: Some(standing == Standing::Paused),
+            search,
+        }
+    }
+
     /// Whether `watcher` meets every condition.
     #[must_use]
     pub fn matches(&self, watcher: &Watcher) -> bool {
@@ -77,7 +87,21 @@ impl Search {
     ///
     /// [`InvalidSearch`] if it is malformed, too long or too large.
     pub fn parse(expression: &str) -> Result<Self, InvalidSearch> {
-        if expression.chars().count() > Self::MAX_CHARS {
+        Self::compile(expression, expression)
+    }
+
+    /// Looks for `text` as it stands, in capital and small letters alike.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidSearch`] if it is too long or too large.
+    pub fn containing(text: &str) -> Result<Self, InvalidSearch> {
+        Self::compile(text, &format!("(?i){}", regex::escape(text)))
+    }
+
+    /// What was `written`, as an expression.
+    fn compile(written: &str, expression: &str) -> Result<Self, InvalidSearch> {
+        if written.chars().count() > Self::MAX_CHARS {
             return Err(InvalidSearch::TooLong);
         }
         RegexBuilder::new(expression)
@@ -143,6 +167,19 @@ mod tests {
             Err(InvalidSearch::TooLong)
         );
         assert!(Search::parse("(a*)*b").is_ok());
+    }
+
+    #[test]
+    fn a_text_is_looked_for_as_it_stands() {
+        let is_found = |text: &str| {
+            let search = Search::containing(text).expect("a text");
+            search.expression.is_match("Backup (DB.1)")
+        };
+        assert!(is_found("backup (d"));
+        assert!(!is_found("DB-1"));
+        assert!(!is_found("^B"));
+        assert!(Search::containing(&"(".repeat(1_000)).is_ok());
+        assert!(Search::containing(&"(".repeat(1_001)).is_err());
     }
 
     #[test]

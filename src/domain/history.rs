@@ -13,7 +13,38 @@ pub struct Event {
     pub text: String,
 }
 
+/// What kind of event a line of a history tells of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    /// The watcher was created.
+    Created,
+    /// Its task reported.
+    Triggered,
+    /// Somebody paused it.
+    Paused,
+    /// Somebody ended its pause.
+    Unpaused,
+    /// Something that this program does not write.
+    Other,
+}
+
 impl Event {
+    /// The words that events of each kind begin with.
+    const KINDS: [(&str, EventKind); 4] = [
+        ("Watcher created", EventKind::Created),
+        ("Triggered", EventKind::Triggered),
+        ("Paused", EventKind::Paused),
+        ("Unpaused", EventKind::Unpaused),
+    ];
+
+    /// What kind of event it is: its text begins with a word for it, and comments come after that.
+    #[must_use]
+    pub fn kind(&self) -> EventKind {
+        let mut kinds = Self::KINDS.iter();
+        let found = kinds.find(|(words, _)| self.text.starts_with(words));
+        found.map_or(EventKind::Other, |(_, kind)| *kind)
+    }
+
     pub(super) fn created(at: Timestamp) -> Self {
         Self {
             at,

@@ -13,14 +13,16 @@ pub mod name;
 pub mod notice;
 pub mod periodicity;
 pub mod recipient;
+pub mod timeline;
 pub mod timestamp;
 
 pub use filter::{Filter, InvalidSearch, Search};
-pub use history::{Comment, Event, HistoryPolicy, InvalidComment};
+pub use history::{Comment, Event, EventKind, HistoryPolicy, InvalidComment};
 pub use id::{InvalidId, WatcherId};
 pub use name::{Description, InvalidDescription, InvalidName, Name, Slug};
 pub use notice::{Notice, NoticeId, NoticeKind};
 pub use periodicity::{InvalidPeriodicity, Periodicity};
 pub use recipient::{InvalidRecipient, Recipient};
+pub use timeline::{Interval, Stretch, Timeline};
 pub use timestamp::Timestamp;
-pub use watcher::{Action, Change, Draft, Outage, Refusal, State, Update, Watcher};
+pub use watcher::{Action, Change, Draft, Outage, Refusal, Standing, State, Update, Watcher};

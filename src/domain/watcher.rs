@@ -66,6 +66,17 @@ pub enum State {
     Paused,
 }
 
+/// Which of its three states a watcher is in, without the particulars. The order is that of urgency.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// The deadline passed.
+    Late,
+    /// The deadline lies ahead.
+    OnTime,
+    /// There is no deadline.
+    Paused,
+}
+
 /// What somebody asks for when creating a watcher.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Draft {
@@ -151,7 +162,32 @@ pub struct Change {
     pub unpaused: bool,
 }
 
+impl Standing {
+    /// All of them, the most urgent first.
+    pub const ALL: [Self; 3] = [Self::Late, Self::OnTime, Self::Paused];
+
+    /// How people say it.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Late => "late",
+            Self::OnTime => "on time",
+            Self::Paused => "paused",
+        }
+    }
+}
+
 impl State {
+    /// Which of the three it is.
+    #[must_use]
+    pub const fn standing(self) -> Standing {
+        match self {
+            Self::Late { .. } => Standing::Late,
+            Self::OnTime { .. } => Standing::OnTime,
+            Self::Paused => Standing::Paused,
+        }
+    }
+
     /// The deadline: the one ahead, or the one that was missed. None while paused.
     #[must_use]
     pub const fn deadline(self) -> Option<Timestamp> {
