@@ -1,6 +1,6 @@
 //! The use cases, the two loops that work without being asked, and what holds the program together.
 //!
-//! - [`use_cases`]: what people can ask for.
+//! - [`use_cases`]: what people can ask for; [`overview`]: all watchers at a glance.
 //! - [`import`]: moving to another store.
 //! - [`scheduler`]: sees deadlines pass; [`outage`]: knows for how long nobody did.
 //! - [`delivery`]: makes the deliveries that the store owes.
@@ -10,6 +10,8 @@
 //!   adapters there are.
 
 pub mod use_cases;
+
+pub mod overview;
 
 pub mod heartbeat;
 
@@ -39,5 +41,6 @@ pub use delivery::DeliveryLoop;
 pub use health::{Health, Pulse, Readiness};
 pub use heartbeat::HeartbeatLoop;
 pub use metrics::Metrics;
+pub use overview::{Overview, Place, Selection};
 pub use scheduler::Scheduler;
 pub use use_cases::{NightsWatch, UseCaseError};

@@ -1,12 +1,12 @@
 //! What people can ask of Night's Watch.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::Stream;
 use futures_util::stream::try_unfold;
 use rand::RngExt;
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
 
 use super::metrics::Metrics;
 use super::outage::Vigil;
@@ -16,7 +16,8 @@ use crate::domain::{
     WatcherId,
 };
 use crate::ports::{
-    Clock, Detail, InsertError, Key, Record, StoreError, TransactError, Transacted, WatcherStore,
+    Census, Clock, Detail, InsertError, Key, Record, StoreError, TransactError, Transacted,
+    WatcherStore,
 };
 
 /// The use cases: each method is one thing that somebody asks for.
@@ -32,6 +33,8 @@ pub struct NightsWatch {
     writing: Trouble,
     damaged: Complaints,
     vigil: Arc<Vigil>,
+    /// What was counted last, and when.
+    counted: Mutex<Option<(Instant, Census)>>,
 }
 
 /// How the use cases call the loops.
@@ -110,6 +113,7 @@ impl NightsWatch {
             writing: Trouble::new("writing for requests"),
             damaged: Complaints::default(),
             vigil,
+            counted: Mutex::default(),
         }
     }
 
@@ -271,12 +275,7 @@ impl NightsWatch {
                 let Next::Page(after) = next else {
                     return Ok(None);
                 };
-                let listing = this.store.list(&filter, after.as_ref(), limit, detail);
-                let page = match &filter.search {
-                    Some(search) => in_time(search, listing).await?,
-                    None => listing.await,
-                };
-                let page = page.map_err(|error| this.failed(&this.reading, error))?;
+                let page = this.page(&filter, after.as_ref(), limit, detail).await?;
                 let next = match page.last() {
                     Some(last) if page.len() >= limit => {
                         Next::Page(Some(last.watcher.slug.clone()))
@@ -286,6 +285,43 @@ impl NightsWatch {
                 Ok(Some((page, next)))
             }
         })
+    }
+
+    /// A page of the watchers that match `filter`, as [`WatcherStore::list`] says.
+    pub(super) async fn page(
+        &self,
+        filter: &Filter,
+        after: Option<&Slug>,
+        limit: usize,
+        detail: Detail,
+    ) -> Result<Vec<Record>, UseCaseError> {
+        let listing = self.store.list(filter, after, limit, detail);
+        let page = match &filter.search {
+            Some(search) => in_time(search, listing).await?,
+            None => listing.await,
+        };
+        page.map_err(|error| self.failed(&self.reading, error))
+    }
+
+    /// How many watchers stand how, and what is owed to people.
+    ///
+    /// It takes time in proportion to what is there, so whoever asks often says how old the answer may be.
+    ///
+    /// # Errors
+    ///
+    /// [`UseCaseError::Store`] if the store fails.
+    pub async fn counts(&self, max_age: Duration) -> Result<Census, UseCaseError> {
+        // Who comes while somebody counts waits for the result of that.
+        let mut counted = self.counted.lock().await;
+        if let Some((at, census)) = *counted
+            && at.elapsed() < max_age
+        {
+            return Ok(census);
+        }
+        let census = self.store.census().await;
+        let census = census.map_err(|error| self.failed(&self.reading, error))?;
+        *counted = Some((Instant::now(), census));
+        Ok(census)
     }
 
     async fn change(&self, key: &Key, action: &Action) -> Result<Record, UseCaseError> {
