@@ -13,6 +13,7 @@
 //! silently without effect; only `[mongodb]` takes any key, and hands it to the driver. An empty text is the
 //! same as none, an empty number is a mistake. A mistake is one line: where, and what was expected there.
 
+mod base_url;
 mod credentials;
 mod ini;
 mod networks;
@@ -26,10 +27,11 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
+pub use self::base_url::BaseUrl;
 pub use self::networks::Networks;
 pub use self::options::{Options, Overrides};
 pub use self::sections::{
-    Email, Heartbeat, History, LogFormat, Logging, Login, MongoDb, Monitor, Storage, Tls, Wsgi,
+    Email, Heartbeat, History, LogFormat, Logging, Login, MongoDb, Monitor, Storage, Tls, Web, Wsgi,
 };
 use self::sources::{Settings, Source};
 
@@ -51,6 +53,8 @@ pub struct Config {
     pub email: Option<Email>,
     /// Where the program listens.
     pub wsgi: Wsgi,
+    /// Where people find its pages.
+    pub web: Web,
     /// How much history is kept.
     pub history: History,
     /// What it does about itself.
@@ -121,6 +125,7 @@ impl Config {
             storage: Storage::read(&settings)?,
             email: Email::read(&settings)?,
             wsgi: Wsgi::read(&settings)?,
+            web: Web::read(&settings)?,
             history: History::read(&settings)?,
             monitor: Monitor::read(&settings)?,
         })

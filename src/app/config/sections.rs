@@ -9,6 +9,7 @@ use email_address::{EmailAddress, Options};
 use secrecy::SecretString;
 
 use super::ConfigError;
+use super::base_url::BaseUrl;
 use super::networks::Networks;
 use super::sources::{Section, Settings};
 use crate::domain::HistoryPolicy;
@@ -298,6 +299,24 @@ impl Wsgi {
             port: port.unwrap_or(Self::DEFAULT_PORT),
             auth_key: section.secret("auth_key"),
             trusted_proxies: proxies.unwrap_or_else(Networks::loopback),
+        })
+    }
+}
+
+/// `[web]`: where people find the program's pages.
+#[derive(Clone, Debug)]
+pub struct Web {
+    /// Under which URL people reach the program; without one, no mail has a link.
+    pub base_url: Option<BaseUrl>,
+}
+
+impl Web {
+    pub(super) fn read(settings: &Settings) -> Result<Self, ConfigError> {
+        let section = settings.section_or_empty("web");
+        let url = section.text("base_url");
+        let url = url.map(|text| BaseUrl::parse(&text)).transpose();
+        Ok(Self {
+            base_url: url.map_err(|problem| section.wrong("base_url", problem))?,
         })
     }
 }

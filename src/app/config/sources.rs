@@ -33,7 +33,7 @@ pub(super) struct Known {
 }
 
 /// All sections that there are.
-pub(super) const SECTIONS: [Known; 7] = [
+pub(super) const SECTIONS: [Known; 8] = [
     Known {
         name: "logging",
         keys: &["file", "format", "rotate", "max_size", "backup_count"],
@@ -57,6 +57,11 @@ pub(super) const SECTIONS: [Known; 7] = [
     Known {
         name: "wsgi",
         keys: &["host", "port", "auth_key", "trusted_proxies"],
+        open: false,
+    },
+    Known {
+        name: "web",
+        keys: &["base_url"],
         open: false,
     },
     Known {

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use secrecy::ExposeSecret;
 
 use super::*;
-use crate::domain::HistoryPolicy;
+use crate::domain::{HistoryPolicy, Slug};
 
 const FILE: &str = "/etc/nights-watch.ini";
 
@@ -72,7 +72,7 @@ fn nothing_need_be_said() {
     for text in [
         "",
         "\n",
-        "[logging]\n[sqlite]\n[wsgi]\n[history]\n[monitor]",
+        "[logging]\n[sqlite]\n[wsgi]\n[web]\n[history]\n[monitor]",
     ] {
         let config = ini(text);
         assert_eq!(config.logging.file, None);
@@ -83,6 +83,7 @@ fn nothing_need_be_said() {
         assert_eq!(config.wsgi.host, None);
         assert_eq!(config.wsgi.port, 80);
         assert!(config.wsgi.auth_key.is_none());
+        assert!(config.web.base_url.is_none());
         assert_eq!(config.history.policy, HistoryPolicy::default());
         assert!(config.monitor.outage_grace.is_zero());
         assert_eq!(sqlite(config), PathBuf::from("nights-watch.db"));
@@ -175,6 +176,70 @@ fn wsgi_says_where_to_listen() {
             &format!("[wsgi]\nport = {wrong}"),
             &format!("[wsgi] port: {wrong:?} is not a port number (0 to 65535)"),
         );
+    }
+}
+
+#[test]
+fn the_web_has_a_base_url() {
+    for (text, url) in [
+        ("https://watch.example.com", "https://watch.example.com"),
+        ("https://watch.example.com/", "https://watch.example.com"),
+        ("HTTP://localhost:8080//", "http://localhost:8080"),
+        ("http://[::1]:80/", "http://[::1]:80"),
+        ("http://h/a_b/~c%20d/", "http://h/a_b/~c%20d"),
+    ] {
+        let base_url = ini(&format!("[web]\nbase_url = {text}")).web.base_url;
+        let base_url = base_url.expect("a base URL");
+        assert_eq!(base_url.as_str(), url);
+        assert_eq!(base_url.is_https(), url.starts_with("https"), "{url}");
+    }
+    assert!(ini("[web]\nbase_url =").web.base_url.is_none());
+
+    let no_scheme = "does not begin with http:// or https://";
+    let user = "has a user in it, whom each mail would show";
+    let query = "has a query or a fragment (? or #)";
+    let port = "has a port that is none";
+    let path = "has a path of more than letters, digits and / - . _ ~ %";
+    for (text, problem) in [
+        ("watch.example.com", no_scheme),
+        ("watch.example.com:443", no_scheme),
+        ("/ui", no_scheme),
+        ("ftp://watch.example.com", no_scheme),
+        ("http://", "is not a URL"),
+        ("http:///ui", "is not a URL"),
+        ("watch.example.com/ui", no_scheme),
+        ("http://größe.example.com", "is not a URL"),
+        ("http://a b", "is not a URL"),
+        ("http://:80", "names no host"),
+        ("http://jon:hush@h", user),
+        ("http://jon@h", user),
+        ("http://h?a=b", query),
+        ("http://h/#top", query),
+        ("http://h:", port),
+        ("http://h:65536", port),
+        ("http://h/(a)", path),
+        ("http://h/größe", path),
+    ] {
+        let complaint = format!("[web] base_url: {problem}");
+        check_ini(&format!("[web]\nbase_url = {text}"), &complaint);
+    }
+    check_env(
+        &[("NIGHTS_WATCH_WEB_BASE_URL", "localhost")],
+        &format!("NIGHTS_WATCH_WEB_BASE_URL: {no_scheme}"),
+    );
+}
+
+#[test]
+fn each_watcher_has_a_page_under_the_base_url() {
+    let base_url = ini("[web]\nbase_url = https://h/watch/").web.base_url;
+    let base_url = base_url.expect("a base URL");
+    for (slug, segment) in [
+        ("nightly-backup", "nightly-backup"),
+        ("größe", "gr%C3%B6%C3%9Fe"),
+        ("a/b?c#d %e", "a%2Fb%3Fc%23d%20%25e"),
+    ] {
+        let page = base_url.page_of(&Slug::from_text(slug.to_owned()));
+        assert_eq!(page, format!("https://h/watch/ui/watchers/{segment}"));
     }
 }
 
@@ -472,6 +537,7 @@ fn the_environment_can_say_everything() {
         ("NIGHTS_WATCH_EMAIL_SENDER", "a@example.com"),
         ("NIGHTS_WATCH_WSGI_AUTH_KEY", " p#ss;w%rd "),
         ("NIGHTS_WATCH_wsgi_Host", "::"),
+        ("NIGHTS_WATCH_WEB_BASE_URL", "http://[::1]:8080"),
         ("NIGHTS_WATCH_HISTORY_LIMIT", "7"),
         ("NIGHTS_WATCH_CONFIG", "other.ini"),
         ("NIGHTS_WATCH_TEST_MONGODB_URI", "mongodb://x"),
@@ -488,6 +554,8 @@ fn the_environment_can_say_everything() {
     assert_eq!(auth_key(&config), Some(" p#ss;w%rd "));
     assert_eq!(config.wsgi.host.as_deref(), Some("::"));
     assert_eq!(config.wsgi.port, 80);
+    let base_url = config.web.base_url.expect("a base URL");
+    assert_eq!(base_url.as_str(), "http://[::1]:8080");
     assert_eq!(config.history.policy.limit(), 7);
 }
 
@@ -518,7 +586,7 @@ fn names_that_mean_nothing_are_mistakes() {
     check_ini(
         "[wsgy]\nport = 80",
         "[wsgy]: no such section; \
-         there are [logging], [mongodb], [sqlite], [email], [wsgi], [history], [monitor]",
+         there are [logging], [mongodb], [sqlite], [email], [wsgi], [web], [history], [monitor]",
     );
     check_ini(
         "[wsgi]\nprot = 80",
@@ -539,7 +607,7 @@ fn names_that_mean_nothing_are_mistakes() {
             &[(name, "80")],
             &format!(
                 "{name}: no such setting; NIGHTS_WATCH_<SECTION>_<KEY> has the sections \
-                 logging, mongodb, sqlite, email, wsgi, history, monitor"
+                 logging, mongodb, sqlite, email, wsgi, web, history, monitor"
             ),
         );
     }
@@ -720,6 +788,7 @@ fn secrets_are_not_shown() {
         "[mongodb]\npassword = hush",
         "[mongodb]\nhosts = mongodb://hush\npassword = hush",
         "[mongodb]\nhosts = mongodb://hush\n[sqlite]",
+        "[web]\nbase_url = https://jon:hush@h",
     ] {
         let error = from(text, &[], &Overrides::default()).unwrap_err();
         let shown = format!("{error} {error:?}");

@@ -1,0 +1,72 @@
+//! Where people reach the program with a browser.
+
+use hyper::Uri;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use crate::domain::Slug;
+
+/// The URL under which people reach the program, which is not what it listens on if it is behind a proxy.
+///
+/// It is of HTTP, with TLS or without, names a host, may have a path, and ends without a slash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BaseUrl(String);
+
+impl BaseUrl {
+    /// Reads such a URL; slashes at its end are dropped.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it. It does not show the text, in which there may be a password.
+    pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
+        // Mail programs make links of what looks like a URL: nothing in it is to look like its end.
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~%".contains(&byte);
+        if text.contains(['?', '#']) {
+            return Err("has a query or a fragment (? or #)");
+        }
+        let scheme = text
+            .split_once("://")
+            .map(|(scheme, _)| scheme.to_ascii_lowercase())
+            .filter(|scheme| matches!(scheme.as_str(), "http" | "https"))
+            .ok_or("does not begin with http:// or https://")?;
+        let url: Uri = text.parse().map_err(|_| "is not a URL")?;
+        let authority = url
+            .authority()
+            .filter(|authority| !authority.host().is_empty())
+            .ok_or("names no host")?;
+        if authority.as_str().contains('@') {
+            return Err("has a user in it, whom each mail would show");
+        }
+        if authority.as_str() != authority.host() && authority.port_u16().is_none() {
+            return Err("has a port that is none");
+        }
+        if !url.path().bytes().all(is_plain) {
+            return Err("has a path of more than letters, digits and / - . _ ~ %");
+        }
+        let path = url.path().trim_end_matches('/');
+        Ok(Self(format!("{scheme}://{authority}{path}")))
+    }
+
+    /// Where the page of a watcher is.
+    #[must_use]
+    pub fn page_of(&self, slug: &Slug) -> String {
+        const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
+            .remove(b'-')
+            .remove(b'.')
+            .remove(b'_')
+            .remove(b'~');
+        let slug = utf8_percent_encode(slug.as_str(), SEGMENT);
+        format!("{}/ui/watchers/{slug}", self.0)
+    }
+
+    /// Whether browsers come over TLS.
+    #[must_use]
+    pub fn is_https(&self) -> bool {
+        self.0.starts_with("https:")
+    }
+
+    /// The URL as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
