@@ -107,7 +107,11 @@ fn texts(criterion: &mut Criterion) {
     let events = events(15, Duration::from_mins(1));
     assert_eq!(events.len(), Notice::EVENTS_SHOWN);
     criterion.bench_function("body of a notice", |bencher| {
-        bencher.iter(|| black_box(notice).body(black_box(&events)));
+        bencher.iter(|| {
+            black_box(notice)
+                .content(black_box(&events), None)
+                .plain_text()
+        });
     });
 }
 

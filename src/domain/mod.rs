@@ -20,7 +20,7 @@ pub use filter::{Filter, InvalidSearch, Search};
 pub use history::{Comment, Event, EventKind, HistoryPolicy, InvalidComment};
 pub use id::{InvalidId, WatcherId};
 pub use name::{Description, InvalidDescription, InvalidName, Name, Slug};
-pub use notice::{Notice, NoticeId, NoticeKind};
+pub use notice::{Content, Notice, NoticeId, NoticeKind};
 pub use periodicity::{InvalidPeriodicity, Periodicity};
 pub use recipient::{InvalidRecipient, Recipient};
 pub use timeline::{Interval, Stretch, Timeline};

@@ -101,15 +101,15 @@ impl Notice {
         }
     }
 
-    /// The message itself: plain text, lines ended by a line feed, times in UTC.
+    /// What the message says; `page` is where people find out more, if there is such a place.
     ///
     /// `events` are the newest ones of the history as it was when the notice was decided, newest first.
     #[must_use]
-    pub fn body(&self, events: &[Event]) -> String {
+    pub fn content(&self, events: &[Event], page: Option<String>) -> Content {
         let name = one_line(self.name.as_str());
         let every = exactly(self.periodicity.span());
-        let mut facts: Vec<(&str, String)> = Vec::new();
-        let mut text = match self.kind {
+        let mut facts = Vec::new();
+        let news = match self.kind {
             NoticeKind::Late => {
                 let silence = roughly(self.deadline.since(self.last_event));
                 facts.push(("Due by", self.deadline.to_string()));
@@ -122,39 +122,85 @@ impl Notice {
                 if delay >= Duration::from_secs(1) {
                     facts.push(("Noticed", format!("{}, {} after", self.at, roughly(delay))));
                 }
-                format!(
-                    "{name} has not reported. It was due by {}.\n\n",
-                    self.deadline
-                )
+                vec![
+                    format!("{name} has not reported."),
+                    format!("It was due by {}.", self.deadline),
+                ]
             }
             NoticeKind::Resumed { next_deadline, .. } => {
                 let late_by = roughly(self.at.since(self.deadline));
                 facts.push(("Was due by", format!("{}, {late_by} before", self.deadline)));
                 facts.push(("Next due by", next_deadline.to_string()));
                 facts.push(("Expected", format!("every {every}")));
-                if self.last_event == self.at {
-                    format!("{name} is reporting again, since {}.\n\n", self.at)
+                vec![if self.last_event == self.at {
+                    format!("{name} is reporting again, since {}.", self.at)
                 } else {
                     format!(
-                        "{name} is no longer late, since {}: its periodicity was changed.\n\n",
+                        "{name} is no longer late, since {}: its periodicity was changed.",
                         self.at
                     )
-                }
+                }]
             }
         };
-        for (label, fact) in facts {
+        let description = self.description.as_str().trim().lines();
+        let events = events.iter().take(Self::EVENTS_SHOWN).map(|event| Event {
+            at: event.at,
+            text: one_line(&event.text),
+        });
+        Content {
+            news,
+            facts,
+            page,
+            description: description.map(one_line).collect(),
+            events: events.collect(),
+        }
+    }
+}
+
+/// What a message says, whatever it looks like. No text in it has a line break.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Content {
+    /// What happened, in sentences; there is at least one.
+    pub news: Vec<String>,
+    /// What is to be known about it, each with its label; times are in UTC.
+    pub facts: Vec<(&'static str, String)>,
+    /// The URL of the watcher's page.
+    pub page: Option<String>,
+    /// The lines of the watcher's description; none if it is blank.
+    pub description: Vec<String>,
+    /// The newest events, newest first.
+    pub events: Vec<Event>,
+}
+
+impl Content {
+    /// What the description is headed by.
+    pub const DESCRIPTION: &str = "What it is";
+    /// What the events are headed by.
+    pub const EVENTS: &str = "Newest events, in UTC";
+
+    /// The message as plain text, its lines ended by a line feed.
+    #[must_use]
+    pub fn plain_text(&self) -> String {
+        let mut text = format!("{}\n\n", self.news.join(" "));
+        // Nothing may follow a URL on its line: mail programs would take it for a part of the link.
+        let page = self.page.as_deref().map(|page| ("Page", page));
+        let facts = self
+            .facts
+            .iter()
+            .map(|(label, fact)| (*label, fact.as_str()));
+        for (label, fact) in facts.chain(page) {
             let _ = writeln!(text, "  {label:<12} {fact}");
         }
-        if !self.description.as_str().trim().is_empty() {
-            text += "\nWhat it is:\n\n";
-            for line in self.description.as_str().trim().lines() {
-                let _ = writeln!(text, "  {}", one_line(line));
+        if !self.description.is_empty() {
+            let _ = writeln!(text, "\n{}:\n", Self::DESCRIPTION);
+            for line in &self.description {
+                let _ = writeln!(text, "  {line}");
             }
         }
-        if !events.is_empty() {
-            text += "\nNewest events, in UTC:\n\n";
-            for event in events.iter().take(Self::EVENTS_SHOWN) {
-                let _ = writeln!(text, "  {}  {}", event.at, one_line(&event.text));
+        if !self.events.is_empty() {
+            let _ = writeln!(text, "\n{}:\n", Self::EVENTS);
+            for event in &self.events {
+                let _ = writeln!(text, "  {}  {}", event.at, event.text);
             }
         }
         text
@@ -234,6 +280,10 @@ mod tests {
         }
     }
 
+    fn text(notice: &Notice, events: &[Event]) -> String {
+        notice.content(events, None).plain_text()
+    }
+
     #[test]
     fn a_late_notice_says_what_was_expected_and_what_came_last() {
         let events = vec![Event {
@@ -246,7 +296,7 @@ mod tests {
         };
         assert_eq!(notice.subject(), "[LATE] Nightly  backup has not reported");
         assert_eq!(
-            notice.body(&events),
+            text(&notice, &events),
             "Nightly  backup has not reported. It was due by 2015-03-19T02:08:44.885Z.\n\
              \n\
              \x20 Due by       2015-03-19T02:08:44.885Z\n\
@@ -267,7 +317,7 @@ mod tests {
     #[test]
     fn a_late_notice_says_so_when_it_was_noticed_late() {
         let at = late().deadline.after(Duration::from_secs(90));
-        let body = Notice { at, ..late() }.body(&[]);
+        let body = text(&Notice { at, ..late() }, &[]);
         assert!(
             body.contains("  Noticed      2015-03-19T02:10:14.885Z, 1 minute 30 seconds after\n"),
             "{body}"
@@ -292,7 +342,7 @@ mod tests {
             "[RESUMED] Nightly  backup is reporting again"
         );
         assert_eq!(
-            notice.body(&[]),
+            text(&notice, &[]),
             "Nightly  backup is reporting again, since 2015-03-19T02:20:44.885Z.\n\
              \n\
              \x20 Was due by   2015-03-19T02:08:44.885Z, 12 minutes before\n\
@@ -303,7 +353,29 @@ mod tests {
             last_event: late().last_event,
             ..notice
         };
-        assert!(by_update.body(&[]).contains("its periodicity was changed"));
+        assert!(text(&by_update, &[]).contains("its periodicity was changed"));
+    }
+
+    #[test]
+    fn a_link_to_the_page_stands_among_the_facts_and_ends_its_line() {
+        let page = "https://watch.example.com/ui/watchers/nightly-backup";
+        let notice = Notice {
+            description: Description::from_stored("db1".to_owned()),
+            ..late()
+        };
+        assert_eq!(
+            notice.content(&[], Some(page.to_owned())).plain_text(),
+            "Nightly  backup has not reported. It was due by 2015-03-19T02:08:44.885Z.\n\
+             \n\
+             \x20 Due by       2015-03-19T02:08:44.885Z\n\
+             \x20 Last event   2015-03-19T01:08:44.885Z, 1 hour before\n\
+             \x20 Expected     every 1 hour\n\
+             \x20 Page         https://watch.example.com/ui/watchers/nightly-backup\n\
+             \n\
+             What it is:\n\
+             \n\
+             \x20 db1\n"
+        );
     }
 
     #[test]
@@ -315,7 +387,7 @@ mod tests {
             };
             20
         ];
-        assert_eq!(late().body(&events).matches("Triggered").count(), 15);
+        assert_eq!(text(&late(), &events).matches("Triggered").count(), 15);
     }
 
     #[test]

@@ -161,7 +161,8 @@ impl SmtpNotifier {
         {
             mail = mail.in_reply_to(id(late)).references(id(late));
         }
-        Ok(mail.body(notice.body(&message.events))?.formatted())
+        let content = notice.content(&message.events, None);
+        Ok(mail.body(content.plain_text())?.formatted())
     }
 
     /// The server's addresses. The look-up goes on when the caller no longer waits, and keeps its place.

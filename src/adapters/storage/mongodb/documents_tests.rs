@@ -168,7 +168,7 @@ proptest! {
         let policy = HistoryPolicy::default();
         let history = read_history(&document, None, policy);
         if let Some(notice) = read_notice(&document, 1) {
-            let _ = (notice.subject(), notice.body(&history));
+            let _ = (notice.subject(), notice.content(&history, None));
         }
         let Stored { watcher, books } = match Stored::read(&document) {
             Ok(stored) => stored,
