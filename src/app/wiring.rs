@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::config::{Config, Email, Heartbeat, Storage, Tls, Wsgi};
+use super::config::{Config, Heartbeat, Storage, Tls, Wsgi};
 use super::health::Health;
 use super::heartbeat::{Condition, HeartbeatLoop};
 use super::import::{self, ImportError, Imported};
@@ -83,7 +83,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let stop = stop_on_signals().map_err(StartError::Signals)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let metrics = Arc::new(Metrics::default());
-    let notifier = open_notifier(config.email.as_ref(), &clock, &metrics)?;
+    let notifier = open_notifier(&config, &clock, &metrics)?;
     let connections = share_of_descriptors();
     let listener = listen(&config.wsgi).await?;
     metrics.start(clock.now());
@@ -241,11 +241,11 @@ async fn open_store(
 }
 
 fn open_notifier(
-    email: Option<&Email>,
+    config: &Config,
     clock: &Arc<dyn Clock>,
     metrics: &Metrics,
 ) -> Result<Arc<dyn Notifier>, StartError> {
-    let Some(email) = email else {
+    let Some(email) = &config.email else {
         tracing::warn!("[email] is not set: notices go to this log and to nobody else");
         return Ok(Arc::new(LogNotifier));
     };
@@ -262,6 +262,7 @@ fn open_notifier(
             Tls::StartTls => Encryption::StartTls,
             Tls::Tls => Encryption::Tls,
         },
+        base_url: config.web.base_url.clone(),
     };
     let notifier = SmtpNotifier::new(settings, Arc::clone(clock)).map_err(StartError::Email)?;
     metrics.stages(&SmtpNotifier::STAGES);

@@ -106,6 +106,29 @@ async fn a_task_that_goes_silent_is_reported_by_mail_and_so_is_its_return() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn with_a_base_url_mails_link_to_the_page_of_their_watcher_and_give_no_identifier_away() {
+    let (directory, server) = (directory(), SmtpServer::start().await);
+    let mut settings = mail_settings(server.port());
+    settings += "[web]\nbase_url = https://watch.example.com/\n";
+    let program = Program::start(directory.path(), &settings).await;
+    let id = program
+        .create("Nächtliche Sicherung", "0.5", &["ops@example.org"])
+        .await;
+    let late = server.next_message().await;
+    program.done("trigger", &[("id", &id)]).await;
+    let resumed = server.next_message().await;
+    let page = "https://watch.example.com/ui/watchers/n%C3%A4chtliche-sicherung";
+    for mail in [late, resumed] {
+        assert_eq!(mail.parts.len(), 2, "{mail:?}");
+        for (_, text) in &mail.parts {
+            assert!(text.contains(page), "{text}");
+            assert!(!text.contains(&id), "{text}");
+        }
+        assert!(!mail.data.contains(&id), "{}", mail.data);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_address_that_makes_trouble_costs_nobody_else_anything() {
     let (directory, server) = (directory(), SmtpServer::start().await);
     let program = Program::start(directory.path(), &mail_settings(server.port())).await;

@@ -88,12 +88,13 @@ const LAYERS: [Layer; 14] = [
 const ABOVE: [&str; 2] = ["lib.rs", "main.rs"];
 
 /// Crates that only one place may name.
-const ONE_PLACE: [(&str, &str); 5] = [
+const ONE_PLACE: [(&str, &str); 6] = [
     ("poem", "adapters/http"),
     ("poem_openapi", "adapters/http"),
     ("rusqlite", "adapters/storage/sqlite"),
     ("mongodb", "adapters/storage/mongodb"),
     ("lettre", "adapters/notify"),
+    ("maud", "adapters"),
 ];
 
 /// What the domain names nowhere: it computes, and does nothing else. Each is a run of path segments.
@@ -563,6 +564,7 @@ fn crates_for_one_place_are_caught_elsewhere() {
             "rusqlite",
         ),
         ("adapters/http/mod.rs", "use lettre::Message;", "lettre"),
+        ("domain/notice.rs", "use maud::html;", "maud"),
         (
             "adapters/storage/sqlite/mod.rs",
             "use mongodb::Client;",

@@ -1,18 +1,22 @@
-//! Mails on connections that are used again, against a server that strays from the protocol when told to.
+//! Mails on connections that are used again, against a server that strays from the protocol when told to; and what is
+//! in mails, against one that reads them.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use nights_watch::adapters::clock::ManualClock;
 use nights_watch::adapters::notify::smtp::{Encryption, SmtpNotifier, SmtpSettings};
+use nights_watch::app::config::{BaseUrl, Config, Overrides};
 use nights_watch::domain::{
-    Description, Name, Notice, NoticeId, NoticeKind, Periodicity, Recipient,
+    Description, Event, Name, Notice, NoticeId, NoticeKind, Periodicity, Recipient,
 };
 use nights_watch::ports::{Message, Notifier, NotifyError, Progress};
+use regex::Regex;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc};
 
+use crate::smtp_server::{Mail, SmtpServer};
 use crate::support::{BEGIN, within};
 
 /// What the server does instead of what it should.
@@ -90,14 +94,7 @@ impl Post {
             }
         });
         let clock = Arc::new(ManualClock::at(BEGIN));
-        let settings = SmtpSettings {
-            sender: "watch@example.org".to_owned(),
-            host: "127.0.0.1".to_owned(),
-            port,
-            login: None,
-            encryption: Encryption::None,
-        };
-        let notifier = SmtpNotifier::new(settings, clock.clone()).expect("good settings");
+        let notifier = SmtpNotifier::new(settings(port), clock.clone()).expect("good settings");
         Self {
             notifier: Arc::new(notifier),
             clock,
@@ -188,6 +185,17 @@ async fn serve(
         }
         let first = line.split([' ', ':']).next();
         word = first.map(str::to_owned)?;
+    }
+}
+
+fn settings(port: u16) -> SmtpSettings {
+    SmtpSettings {
+        sender: "watch@example.org".to_owned(),
+        host: "127.0.0.1".to_owned(),
+        port,
+        login: None,
+        encryption: Encryption::None,
+        base_url: None,
     }
 }
 
@@ -414,14 +422,7 @@ async fn connections_are_closed_with_their_notifier() {
     let mut post = Post::open(by_the_book).await;
     post.deliver().await.expect("it is taken");
     assert!(post.ends.try_recv().is_err());
-    let settings = SmtpSettings {
-        sender: "watch@example.org".to_owned(),
-        host: "127.0.0.1".to_owned(),
-        port: post.port,
-        login: None,
-        encryption: Encryption::None,
-    };
-    let other = SmtpNotifier::new(settings, post.clock.clone()).expect("good settings");
+    let other = SmtpNotifier::new(settings(post.port), post.clock.clone()).expect("good settings");
     post.notifier = Arc::new(other);
     assert_eq!(post.end().await, "0-");
 }
@@ -471,4 +472,185 @@ async fn an_attempt_begins_with_our_first_byte() {
         begun: None,
     };
     assert_eq!(progress, expected);
+}
+
+fn base_url(url: &str) -> Option<BaseUrl> {
+    let variable = ("NIGHTS_WATCH_WEB_BASE_URL".to_owned(), url.to_owned());
+    let config = Config::from_sources(None, [variable], &Overrides::default());
+    config.expect("good settings").web.base_url
+}
+
+/// The mail that a server gets, by a notifier with this base URL.
+async fn mail_of(message: &Message, base_url: Option<BaseUrl>) -> Mail {
+    let server = SmtpServer::start().await;
+    let settings = SmtpSettings {
+        base_url,
+        ..settings(server.port())
+    };
+    let clock = Arc::new(ManualClock::at(BEGIN));
+    let notifier = SmtpNotifier::new(settings, clock).expect("good settings");
+    let mut progress = Progress::default();
+    let delivered = within(notifier.deliver(message, &mut progress)).await;
+    delivered.expect("it is taken");
+    let mail = server.next_message().await;
+    // SMTP has a limit for lines, and the server has not been told of anything beyond ASCII.
+    assert!(mail.data.is_ascii(), "{}", mail.data);
+    assert!(mail.data.split("\r\n").all(|line| line.len() <= 998));
+    mail
+}
+
+/// The plain text and the HTML of a mail that has both, and nothing else.
+#[track_caller]
+fn both(mail: &Mail) -> (&str, &str) {
+    let kind = mail.header("Content-Type").expect("a type");
+    assert!(kind.starts_with("multipart/alternative;"), "{kind}");
+    match mail.parts.as_slice() {
+        [(plain, text), (rich, html)] if plain == "text/plain" && rich == "text/html" => {
+            (text, html)
+        }
+        parts => panic!("{parts:?}"),
+    }
+}
+
+/// What people read of a document, with one space between any two texts.
+fn visible(html: &str) -> String {
+    let tags = Regex::new("<[^>]*>").expect("an expression");
+    let text = tags.replace_all(html, " ");
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    text.replace("&lt;", "<")
+        .replace("&gt;", ">")
+        .replace("&quot;", "\"")
+        .replace("&amp;", "&")
+}
+
+/// A message with everything that a message can have.
+fn full_message(name: &str, description: &str, event: &str) -> Message {
+    let mut message = message();
+    message.notice.name = Name::parse(name).expect("a name");
+    message.notice.description = Description::parse(description).expect("a description");
+    message.events = vec![Event {
+        at: BEGIN,
+        text: event.to_owned(),
+    }];
+    message
+}
+
+#[tokio::test]
+async fn a_mail_with_a_link_says_the_same_as_plain_text_and_as_html() {
+    let mut message = full_message("Nightly backup", "Dumps db1.\nAsk Ann.", "Triggered (a)");
+    let url = "https://watch.example.com/night/ui/watchers/nightly-backup";
+    let base_url = base_url("https://watch.example.com/night/");
+    let mail = mail_of(&message, base_url.clone()).await;
+    let (text, html) = both(&mail);
+    let begin = BEGIN.to_string();
+    assert_eq!(
+        text.trim_end(),
+        format!(
+            "Nightly backup has not reported. It was due by {begin}.\n\
+             \n\
+             \x20 Due by       {begin}\n\
+             \x20 Last event   {begin}, 0 seconds before\n\
+             \x20 Expected     every 1 minute\n\
+             \x20 Page         {url}\n\
+             \n\
+             What it is:\n\
+             \n\
+             \x20 Dumps db1.\n\
+             \x20 Ask Ann.\n\
+             \n\
+             Newest events, in UTC:\n\
+             \n\
+             \x20 {begin}  Triggered (a)"
+        )
+    );
+    assert_eq!(
+        visible(html),
+        format!(
+            "[LATE] Nightly backup has not reported \
+             LATE Nightly backup has not reported. It was due by {begin}. \
+             Due by {begin} Last event {begin}, 0 seconds before Expected every 1 minute \
+             Open the watcher's page \
+             What it is Dumps db1. Ask Ann. \
+             Newest events, in UTC Time Event {begin} Triggered (a)"
+        )
+    );
+    assert_eq!(html.matches("://").count(), 1, "{html}");
+    assert!(html.contains(&format!("<a href=\"{url}\"")), "{html}");
+    // Nobody needs a program to read the text.
+    assert!(
+        mail.data.contains(&text.replace('\n', "\r\n")),
+        "{}",
+        mail.data
+    );
+
+    message.notice.kind = NoticeKind::Resumed {
+        late: Some(message.notice.id),
+        next_deadline: BEGIN.after(Duration::from_mins(1)),
+    };
+    let mail = mail_of(&message, base_url).await;
+    let (text, html) = both(&mail);
+    assert!(text.contains(url), "{text}");
+    assert!(html.contains(&format!("<a href=\"{url}\"")), "{html}");
+    let visible = visible(html);
+    assert!(
+        visible.contains("RESUMED Nightly backup is reporting again, since"),
+        "{visible}"
+    );
+    assert!(visible.contains("Next due by"), "{visible}");
+    for header in [
+        "Auto-Submitted",
+        "Date",
+        "Message-ID",
+        "References",
+        "In-Reply-To",
+    ] {
+        assert!(mail.header(header).is_some(), "{header}");
+    }
+}
+
+#[tokio::test]
+async fn without_a_base_url_a_mail_is_plain_text() {
+    let mail = mail_of(&message(), None).await;
+    let (head, _) = mail.data.split_once("\r\n\r\n").expect("a head and a body");
+    let end = "Auto-Submitted: auto-generated\r\nMIME-Version: 1.0\r\n\
+               Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 7bit";
+    assert!(head.ends_with(end), "{head}");
+    assert!(!mail.body.contains("Page"), "{}", mail.body);
+}
+
+#[tokio::test]
+async fn hostile_texts_are_texts_in_html_too() {
+    let name = "</title><script>alert('1')</script> & \"Größe\"";
+    let description = "</p><img src=//evil.example onerror=alert(1)>\n&lt;b&gt; <!-- ";
+    let event = "Triggered (<a href=\"http://evil.example/\" style='position: fixed'>x</a>)";
+    let message = full_message(name, description, event);
+    let mail = mail_of(&message, base_url("http://watch.example.com")).await;
+    let (text, html) = both(&mail);
+    let tag = Regex::new("<(/?[a-z0-9]*)").expect("an expression");
+    for (_, [tag]) in tag.captures_iter(html).map(|found| found.extract()) {
+        let ours = [
+            "", "html", "head", "meta", "title", "body", "div", "span", "h1", "h2", "p", "br", "a",
+            "table", "thead", "tbody", "tr", "th", "td",
+        ];
+        assert!(ours.contains(&tag.trim_start_matches('/')), "{html}");
+    }
+    assert_eq!(html.matches("<a ").count(), 1, "{html}");
+    assert!(!html.contains("<!--"), "{html}");
+    let visible = visible(html);
+    for shown in description.lines().chain([name, event]) {
+        let shown = shown.trim();
+        assert!(visible.contains(shown), "{shown} in {visible}");
+        assert!(text.contains(shown), "{shown} in {text}");
+    }
+}
+
+#[tokio::test]
+async fn a_link_is_as_long_as_it_has_to_be() {
+    let message = full_message(&"東".repeat(255), "", "Triggered");
+    let mail = mail_of(&message, base_url("http://watch.example.com")).await;
+    let (text, html) = both(&mail);
+    let slug = "%E6%9D%B1".repeat(255);
+    let url = format!("http://watch.example.com/ui/watchers/{slug}");
+    assert!(text.contains(&format!(" {url}\n")), "{text}");
+    assert!(html.contains(&format!("\"{url}\"")), "{html}");
 }

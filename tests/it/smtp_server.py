@@ -93,6 +93,7 @@ class Handler:
         message = message_from_bytes(envelope.content, policy=policy.default)
         plain = message.get_body(preferencelist=("plain",))
         body = plain.get_content() if plain is not None else ""
+        parts = [part for part in message.walk() if not part.is_multipart()]
         tell(
             mail={
                 "from": envelope.mail_from,
@@ -101,6 +102,10 @@ class Handler:
                 "data": envelope.content.decode("utf-8", "replace"),
                 "headers": [[name, str(value)] for name, value in message.items()],
                 "body": body.replace("\r\n", "\n"),
+                "parts": [
+                    [part.get_content_type(), part.get_content().replace("\r\n", "\n")]
+                    for part in parts
+                ],
                 "at": server.began,
                 "received": time.time(),
             }

@@ -44,6 +44,8 @@ pub(crate) struct Mail {
     headers: Vec<(String, String)>,
     /// The decoded plain text, its lines ended by a line feed.
     pub(crate) body: String,
+    /// The media types and the decoded texts of all parts, in order.
+    pub(crate) parts: Vec<(String, String)>,
     /// When the first byte came that its connection had for it, in seconds since 1970.
     pub(crate) at: f64,
     /// When it had come wholly, in seconds since 1970.
@@ -226,6 +228,7 @@ mod tests {
         assert_eq!(mail.header("To").as_deref(), Some("ann@example.com"));
         assert_eq!(mail.header("X-Absent"), None);
         assert_eq!(mail.body.trim_end(), "Grüße\n.\nund = mehr");
+        assert_eq!(mail.parts, [("text/plain".to_owned(), mail.body.clone())]);
         assert!(mail.data.contains("Subject: =?utf-8?"), "{}", mail.data);
         assert!(mail.at > 1e9 && mail.received >= mail.at, "{mail:?}");
         assert!(server.try_mail().is_none());

@@ -1,5 +1,6 @@
 //! Notification engines.
 
 mod connections;
+mod html;
 pub mod log;
 pub mod smtp;

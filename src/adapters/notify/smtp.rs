@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use lettre::address::Address;
 use lettre::message::header::{self, HeaderName, HeaderValue};
-use lettre::message::{Mailbox, Message as Mail};
+use lettre::message::{Mailbox, Message as Mail, MultiPart};
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
 use lettre::transport::smtp::client::{AsyncSmtpConnection, TlsParameters};
 use lettre::transport::smtp::commands::{Data, Mail as MailFrom, Rcpt};
@@ -20,7 +20,9 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::connections::{Connection, Idle};
-use crate::domain::{NoticeKind, Timestamp};
+use super::html;
+use crate::app::config::BaseUrl;
+use crate::domain::{NoticeKind, Slug, Timestamp};
 use crate::ports::{Clock, Message, Notifier, NotifyError, Progress};
 
 /// How the connection to the mail server is protected.
@@ -47,6 +49,8 @@ pub struct SmtpSettings {
     pub login: Option<(String, SecretString)>,
     /// How the connection is protected.
     pub encryption: Encryption,
+    /// Where the pages are that mails link to; without it they have no links.
+    pub base_url: Option<BaseUrl>,
 }
 
 /// Why no mail could be sent with some settings, whatever the server says.
@@ -70,6 +74,7 @@ pub struct SmtpNotifier {
     port: u16,
     credentials: Option<Credentials>,
     encryption: Encryption,
+    base_url: Option<BaseUrl>,
     tls: Option<TlsParameters>,
     hello: ClientId,
     clock: Arc<dyn Clock>,
@@ -133,6 +138,7 @@ impl SmtpNotifier {
                 Credentials::new(name, password.expose_secret().to_owned())
             }),
             encryption: settings.encryption,
+            base_url: settings.base_url,
             tls,
             hello: ClientId::default(),
             clock,
@@ -152,17 +158,26 @@ impl SmtpNotifier {
             .subject(notice.subject().replace("=?", "= ?"))
             .date(SystemTime::UNIX_EPOCH + Duration::from_millis(now))
             .message_id(Some(id(notice.id)))
-            .header(AutoSubmitted)
-            .header(header::MIME_VERSION_1_0)
-            .header(header::ContentType::TEXT_PLAIN);
+            .header(AutoSubmitted);
         if let NoticeKind::Resumed {
             late: Some(late), ..
         } = notice.kind
         {
             mail = mail.in_reply_to(id(late)).references(id(late));
         }
-        let content = notice.content(&message.events, None);
-        Ok(mail.body(content.plain_text())?.formatted())
+        let base_url = self.base_url.as_ref();
+        let page = base_url.map(|url| url.page_of(&Slug::of(&notice.name)));
+        let content = notice.content(&message.events, page);
+        let text = content.plain_text();
+        let mail = if content.page.is_some() {
+            let html = html::document(notice, &content);
+            mail.multipart(MultiPart::alternative_plain_html(text, html))
+        } else {
+            mail.header(header::MIME_VERSION_1_0)
+                .header(header::ContentType::TEXT_PLAIN)
+                .body(text)
+        };
+        Ok(mail?.formatted())
     }
 
     /// The server's addresses. The look-up goes on when the caller no longer waits, and keeps its place.
