@@ -141,6 +141,8 @@ pub async fn run(config: Config) -> Result<(), StartError> {
         auth_key: config.wsgi.auth_key,
         proxies: config.wsgi.trusted_proxies,
         clock,
+        base_url: config.web.base_url,
+        stop: stop.clone(),
     }
     .into_endpoint();
 

@@ -106,6 +106,7 @@ impl House {
             Arc::clone(&metrics),
             Arc::clone(&vigil),
         ));
+        let stop = CancellationToken::new();
         let site = Site {
             watch: Arc::clone(&watch),
             health: Arc::clone(&health),
@@ -113,10 +114,11 @@ impl House {
             auth_key: key.map(Into::into),
             proxies: Networks::loopback(),
             clock: clock.clone(),
+            base_url: None,
+            stop: stop.clone(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let stop = CancellationToken::new();
         let server = tokio::spawn(serve(
             listener,
             site.into_endpoint(),

@@ -31,10 +31,10 @@ pub(super) struct Guarded<A> {
 impl<A> Guarded<A> {
     /// Guards `api`. With a key, operations that read or change watchers demand it.
     /// Who guesses at that, or at what triggers, gets into the book of `guesses`.
-    pub(super) fn new(api: A, auth_key: Option<SecretString>, guesses: Guesses) -> Self {
+    pub(super) fn new(api: A, auth_key: Option<Arc<SecretString>>, guesses: Guesses) -> Self {
         Self {
             api,
-            auth_key: auth_key.map(Arc::new),
+            auth_key,
             guesses: Arc::new(guesses),
         }
     }

@@ -27,10 +27,28 @@ use crate::app::config::Networks;
 use crate::domain::Timestamp;
 use crate::ports::Clock;
 
-/// What a wrong guess costs. At ten a second it takes some 240 days until one of 1000 watchers is hit.
-const COST: Duration = Duration::from_millis(100);
-/// How much a client may owe before it has to wait: a thousand guesses.
-const CREDIT: Duration = Duration::from_secs(100);
+/// How fast a client may be wrong.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limit {
+    /// What a wrong guess costs.
+    cost: Duration,
+    /// How much a client may owe before it has to wait.
+    credit: Duration,
+}
+
+impl Limit {
+    /// A thousand guesses at once, then ten a second: it takes some 240 days until one of 1000 watchers is hit.
+    pub(super) const FOR_PROGRAMS: Self = Self::new(1_000, Duration::from_millis(100));
+
+    /// So many wrong guesses at once, and from then on one more in each `cost`.
+    pub(super) const fn new(at_once: u32, cost: Duration) -> Self {
+        Self {
+            cost,
+            credit: cost.saturating_mul(at_once),
+        }
+    }
+}
+
 /// How many clients are remembered at least; of more, those go that were not heard of for longest.
 const CLIENTS: usize = 10_000;
 /// How many guesses are remembered at least, right ones and wrong ones each.
@@ -43,6 +61,7 @@ const FORWARDED_FOR: &str = "x-forwarded-for";
 pub(super) struct Guesses {
     clock: Arc<dyn Clock>,
     proxies: Networks,
+    limit: Limit,
     /// Guesses are kept as numbers that nobody outside can foresee: it bounds their size.
     hasher: RandomState,
     // A std mutex: no await happens under it, and the work under it is short.
@@ -76,10 +95,11 @@ pub(super) struct Guess {
 
 impl Guesses {
     /// An empty book. Of requests that come from `proxies` the client is whom the proxy asks for.
-    pub(super) fn new(clock: Arc<dyn Clock>, proxies: Networks) -> Self {
+    pub(super) fn new(clock: Arc<dyn Clock>, proxies: Networks, limit: Limit) -> Self {
         Self {
             clock,
             proxies,
+            limit,
             hasher: RandomState::new(),
             book: Mutex::new(Book {
                 debts: Recent::new(CLIENTS),
@@ -110,7 +130,7 @@ impl Guesses {
         let mark = self.hasher.hash_one((client, kind, value));
         let now = self.clock.now();
         let mut book = self.book();
-        let wait = book.owed_by(client, now).saturating_sub(CREDIT);
+        let wait = book.owed_by(client, now).saturating_sub(self.limit.credit);
         let is_new = book.right.get(&mark).is_none() && book.wrong.get(&mark).is_none();
         if is_new && !wait.is_zero() {
             return Err(Rejection::too_many(wait));
@@ -132,10 +152,11 @@ impl Guesses {
         }
         book.wrong.put(guess.mark, ());
         let before = book.owed_by(guess.client, now);
-        let owed = before + COST;
+        let owed = before + self.limit.cost;
         book.debts.put(guess.client, Debt { owed, at: now });
         drop(book);
-        if before <= CREDIT && owed > CREDIT {
+        let credit = self.limit.credit;
+        if before <= credit && owed > credit {
             tracing::warn!(client = %guess.client, "wrong names or keys come too fast: new ones are refused");
         }
     }
@@ -295,7 +316,7 @@ mod tests {
 
     #[test]
     fn clients_of_a_socket_for_both_families_are_told_apart() {
-        let guesses = Guesses::new(Arc::new(Stopped), Networks::loopback());
+        let guesses = Guesses::new(Arc::new(Stopped), Networks::loopback(), Limit::FOR_PROGRAMS);
         let client = |peer: &str| guesses.client(peer.parse().expect("one"), &HeaderMap::new());
         assert_eq!(client("::ffff:192.0.2.1"), client("192.0.2.1"));
         assert_ne!(client("::ffff:192.0.2.1"), client("::ffff:192.0.2.2"));

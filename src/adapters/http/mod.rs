@@ -1,4 +1,4 @@
-//! The HTTP interface: the one family that knows JSON and poem.
+//! The HTTP interface, for programs and for people: the one family that knows JSON and poem.
 //!
 //! A request passes, from the outside in:
 //!
@@ -9,7 +9,9 @@
 //!   `guesses`: how often somebody may be wrong.
 //! - `api`: the operations themselves, with their `params`, `views` and `errors`.
 //!
-//! What all of it says of itself for client generators is the `document`.
+//! Beside them, `web` has the pages for people.
+//!
+//! What the operations say of themselves for client generators is the `document`.
 
 mod server;
 
@@ -32,6 +34,8 @@ mod views;
 mod errors;
 
 mod document;
+
+mod web;
 
 pub use document::openapi_document;
 pub use server::serve;

@@ -11,14 +11,16 @@ use poem::http::{StatusCode, header};
 use poem::{Endpoint, IntoEndpoint, IntoResponse, Request, Response, Route, get};
 use poem_openapi::OperationId;
 use secrecy::SecretString;
+use tokio_util::sync::CancellationToken;
 
 use super::api::Api;
 use super::document::{finished, service};
 use super::errors::{Rejection, envelope};
 use super::guard::{Guarded, know_method};
-use super::guesses::Guesses;
+use super::guesses::{Guesses, Limit};
 use super::scrape;
-use crate::app::config::Networks;
+use super::web::{Needs, Pages};
+use crate::app::config::{BaseUrl, Networks};
 use crate::app::{Health, Metrics, NightsWatch};
 use crate::ports::Clock;
 
@@ -34,8 +36,12 @@ pub struct Site {
     pub auth_key: Option<SecretString>,
     /// The proxies that say truly for whom they ask.
     pub proxies: Networks,
-    /// What tells how fast somebody guesses.
+    /// What tells how fast somebody guesses, and how long sessions last.
     pub clock: Arc<dyn Clock>,
+    /// Where people reach the program, if that is known.
+    pub base_url: Option<BaseUrl>,
+    /// Ends the answers that have no end of their own.
+    pub stop: CancellationToken,
 }
 
 /// The longest path and query, in bytes.
@@ -56,12 +62,24 @@ impl Site {
             auth_key,
             proxies,
             clock,
+            base_url,
+            stop,
         } = self;
+        let auth_key = auth_key.map(Arc::new);
+        let web = Pages::new(Needs {
+            watch: Arc::clone(&watch),
+            clock: Arc::clone(&clock),
+            auth_key: auth_key.clone(),
+            proxies: proxies.clone(),
+            base_url,
+            stop,
+        });
         let api = Api {
             watch,
             health: Arc::clone(&health),
         };
-        let api = service(Guarded::new(api, auth_key, Guesses::new(clock, proxies)));
+        let guesses = Guesses::new(clock, proxies, Limit::FOR_PROGRAMS);
+        let api = service(Guarded::new(api, auth_key, guesses));
         // Shared by all answers: the docs are large.
         let spec = api.spec();
         let document = finished(&spec);
@@ -77,6 +95,7 @@ impl Site {
         Whole {
             pages: pages.boxed(),
             api: api.into_endpoint(),
+            web,
             metrics,
         }
     }
@@ -87,10 +106,11 @@ const PAGES: [&str; 3] = ["/openapi.json", "/docs", "/metrics"];
 /// What requests for them, for what there is not, and those over the limits are counted as. Paths have no end.
 const NO_OPERATION: &str = "none";
 
-/// All of the site: pages and operations, and what holds for both.
+/// All of the site: operations, what stands beside them, the pages for people; and what holds for all.
 struct Whole {
     pages: BoxEndpoint<'static>,
     api: BoxEndpoint<'static>,
+    web: Pages,
     metrics: Arc<Metrics>,
 }
 
@@ -103,11 +123,13 @@ impl Endpoint for Whole {
         let begin = Instant::now();
         let method = request.method().clone();
         let mut path = request.original_uri().path().to_owned();
+        let is_for_people = Pages::has(&path);
         know_method(&mut request);
         async move {
             let answered = AssertUnwindSafe(self.answer(request)).catch_unwind().await;
             let response = match answered {
                 Ok(answer) => answer.unwrap_or_else(envelope),
+                Err(_) if is_for_people => Pages::refusal(&Rejection::internal()),
                 Err(_) => Rejection::internal().into_response(),
             };
             let status = response.status();
@@ -134,7 +156,11 @@ impl Endpoint for Whole {
 impl Whole {
     async fn answer(&self, request: Request) -> poem::Result<Response> {
         check_limits(&request)?;
-        let is_page = PAGES.contains(&request.uri().path());
+        let path = request.uri().path();
+        if Pages::has(path) {
+            return self.web.call(request).await;
+        }
+        let is_page = PAGES.contains(&path);
         let endpoint = if is_page { &self.pages } else { &self.api };
         DynEndpoint::call(&**endpoint, request).await
     }

@@ -49,13 +49,7 @@ impl BaseUrl {
     /// Where the page of a watcher is.
     #[must_use]
     pub fn page_of(&self, slug: &Slug) -> String {
-        const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
-            .remove(b'-')
-            .remove(b'.')
-            .remove(b'_')
-            .remove(b'~');
-        let slug = utf8_percent_encode(slug.as_str(), SEGMENT);
-        format!("{}/ui/watchers/{slug}", self.0)
+        format!("{}{}", self.0, page_path(slug))
     }
 
     /// Whether browsers come over TLS.
@@ -69,4 +63,16 @@ impl BaseUrl {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// The path of a watcher's page.
+#[must_use]
+pub fn page_path(slug: &Slug) -> String {
+    const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
+        .remove(b'-')
+        .remove(b'.')
+        .remove(b'_')
+        .remove(b'~');
+    let slug = utf8_percent_encode(slug.as_str(), SEGMENT);
+    format!("/ui/watchers/{slug}")
 }

@@ -27,7 +27,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
-pub use self::base_url::BaseUrl;
+pub use self::base_url::{BaseUrl, page_path};
 pub use self::networks::Networks;
 pub use self::options::{Options, Overrides};
 pub use self::sections::{

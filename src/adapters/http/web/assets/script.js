@@ -1,0 +1,165 @@
+// Refines pages that are whole without it: times in the visitor's zone, counted on; changes as they happen;
+// buttons that copy.
+"use strict";
+
+(() => {
+  // What the clock here is wrong by, against that of the service.
+  const offset = Number(document.body.dataset.now || Date.now()) - Date.now();
+  const now = () => Date.now() + offset;
+
+  const two = (number) => String(number).padStart(2, "0");
+
+  const local = (at) =>
+    `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())} ` +
+    `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
+
+  const units = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
+
+  // The largest two units of a span of milliseconds.
+  const span = (milliseconds) => {
+    let rest = Math.floor(milliseconds / 1000);
+    const first = units.findIndex(([, size]) => rest >= size);
+    if (first < 0) return "0 s";
+    const parts = [];
+    for (const [unit, size] of units.slice(first, first + 2)) {
+      const count = Math.floor(rest / size);
+      if (count > 0) parts.push(`${count} ${unit}`);
+      rest %= size;
+    }
+    return parts.join(" ");
+  };
+
+  const wordings = {
+    clock: (at) => local(at),
+    ago: (at) => (now() - at < 1000 ? "just now" : `${span(now() - at)} ago`),
+    left: (at) => (at >= now() ? `in ${span(at - now())}` : `${span(now() - at)} overdue`),
+  };
+
+  const tellTime = (time) => {
+    const at = new Date(time.dateTime);
+    const words = wordings[time.dataset.told](at);
+    if (time.textContent !== words) time.textContent = words;
+    if (time.dataset.is !== time.dateTime) {
+      time.dataset.is = time.dateTime;
+      const utc = `${at.toISOString().slice(0, 19).replace("T", " ")} UTC`;
+      time.title = time.dataset.told === "clock" ? utc : `${local(at)} here, ${utc}`;
+    }
+  };
+
+  const tellTimes = () => document.querySelectorAll("time[data-told]").forEach(tellTime);
+
+  // Makes `old` look like `fresh`, touching only what differs: what has the focus or is selected stays so.
+  const become = (old, fresh) => {
+    if (old.nodeType !== fresh.nodeType || old.nodeName !== fresh.nodeName) {
+      old.replaceWith(fresh);
+      return;
+    }
+    if (old.nodeType !== Node.ELEMENT_NODE) {
+      if (old.nodeValue !== fresh.nodeValue) old.nodeValue = fresh.nodeValue;
+      return;
+    }
+    if (old.nodeName === "TIME" && old.dateTime === fresh.dateTime && old.dataset.told === fresh.dataset.told) return;
+    for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name)) old.removeAttribute(name);
+    for (const { name, value } of [...fresh.attributes]) {
+      if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+    }
+    const keyed = new Map();
+    for (const child of old.children) if (child.dataset?.key) keyed.set(child.dataset.key, child);
+    [...fresh.childNodes].forEach((wanted, index) => {
+      const same = keyed.get(wanted.dataset?.key);
+      const here = old.childNodes[index];
+      if (same && same !== here) old.insertBefore(same, here || null);
+      const present = old.childNodes[index];
+      if (present && (same || !present.dataset?.key || !wanted.dataset?.key)) become(present, wanted);
+      else old.insertBefore(wanted, present || null);
+    });
+    while (old.childNodes.length > fresh.childNodes.length) old.lastChild.remove();
+  };
+
+  const icon = document.getElementById("icon");
+  const lost = document.getElementById("lost");
+
+  const live = () => document.getElementById("live");
+
+  const setIcon = (path) => {
+    if (icon.getAttribute("href") !== path) icon.setAttribute("href", path);
+  };
+
+  const found = () => {
+    lost.hidden = true;
+    document.title = live().dataset.title;
+    setIcon(live().dataset.icon);
+  };
+
+  const lose = () => {
+    lost.hidden = false;
+    document.title = `(?) ${live().dataset.title}`;
+    setIcon(icon.dataset.lost);
+  };
+
+  const follow = () => {
+    const silence = 8000;
+    let source;
+    let heard = Date.now();
+    const hear = () => {
+      heard = Date.now();
+      found();
+    };
+    const listen = () => {
+      source = new EventSource(location.href);
+      source.addEventListener("scene", (event) => {
+        const page = new DOMParser().parseFromString(event.data, "text/html");
+        become(live(), page.getElementById("live"));
+        tellTimes();
+        hear();
+      });
+      source.addEventListener("alive", hear);
+      source.addEventListener("gone", () => location.reload());
+      source.addEventListener("error", async () => {
+        if (source.readyState !== EventSource.CLOSED) return;
+        // Refused: perhaps the session has ended, which the page itself knows how to tell.
+        const page = await fetch(location.href, { redirect: "manual" }).catch(() => undefined);
+        if (page?.type === "opaqueredirect") location.reload();
+      });
+    };
+    listen();
+    setInterval(() => {
+      if (Date.now() - heard > silence) {
+        lose();
+        if (source.readyState === EventSource.CLOSED) listen();
+      }
+    }, 2000);
+  };
+
+  const copy = async (button) => {
+    const code = document.getElementById(button.dataset.copy);
+    try {
+      await navigator.clipboard.writeText(code.textContent);
+    } catch {
+      // Without encryption browsers keep the clipboard from scripts, but not from selections.
+      getSelection().selectAllChildren(code);
+      if (!document.execCommand("copy")) return;
+    }
+    button.textContent = "Copied";
+    setTimeout(() => (button.textContent = "Copy"), 2000);
+  };
+
+  for (const button of document.querySelectorAll("button[data-copy]")) {
+    button.hidden = false;
+    button.addEventListener("click", () => copy(button));
+  }
+
+  const zone = document.getElementById("zone");
+  if (zone) zone.textContent = Intl.DateTimeFormat().resolvedOptions().timeZone;
+
+  // What was just done has been said; a reload is not to say it again.
+  const here = new URL(location.href);
+  if (here.searchParams.has("done")) {
+    here.searchParams.delete("done");
+    history.replaceState(null, "", here);
+  }
+
+  tellTimes();
+  setInterval(tellTimes, 1000);
+  if (live() && "live" in document.body.dataset) follow();
+})();

@@ -1,0 +1,158 @@
+//! One watcher.
+
+use maud::{Markup, html};
+
+use super::form::act;
+use super::{Frame, Told, badge, time, timeline};
+use crate::adapters::http::web::path;
+use crate::adapters::http::web::scenes::code;
+use crate::domain::{Slug, Standing, Timeline, Timestamp, Watcher};
+use crate::ports::Record;
+
+/// How many events are listed unless somebody wants all.
+const EVENTS: usize = 50;
+
+/// How a watcher stands, and how it came to: all that changes by itself.
+pub(super) fn state(record: &Record, is_whole: bool, now: Timestamp) -> Markup {
+    let watcher = &record.watcher;
+    html! {
+        div.title {
+            h1 { bdi { (watcher.name) } }
+            (badge(watcher.state.standing()))
+        }
+        @if !watcher.description.as_str().trim().is_empty() {
+            p.description { (watcher.description.as_str().trim()) }
+        }
+        (facts(watcher))
+        (timeline::section(&Timeline::of(watcher, &record.history, now), watcher))
+        (history(record, is_whole))
+    }
+}
+
+fn facts(watcher: &Watcher) -> Markup {
+    let standing = watcher.state.standing();
+    html! {
+        dl.facts {
+            div.due.(code(standing)) {
+                @match watcher.state.deadline() {
+                    Some(deadline) => {
+                        dt { @if standing == Standing::Late { "Was due" } @else { "Due" } }
+                        dd { (time(deadline, Told::Left)) }
+                    }
+                    None => {
+                        dt { "Due" }
+                        dd { "not while it is paused" }
+                    }
+                }
+            }
+            div { dt { "Last event" } dd { (time(watcher.last_event, Told::Ago)) } }
+            div { dt { "Expected every" } dd { (watcher.periodicity) } }
+            div {
+                dt { "Mails go to" }
+                dd {
+                    @if watcher.recipients.is_empty() {
+                        "nobody"
+                    } @else {
+                        ul { @for recipient in &watcher.recipients { li { bdi { (recipient) } } } }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn history(record: &Record, is_whole: bool) -> Markup {
+    let all = record.history.len();
+    let shown = if is_whole { all } else { all.min(EVENTS) };
+    html! {
+        section {
+            h2 { "History" }
+            table.history {
+                caption.hidden { "Events, the newest first" }
+                thead { tr { th scope="col" { "When" } th scope="col" { "What" } } }
+                tbody {
+                    @for event in &record.history[..shown] {
+                        tr { td { (time(event.at, Told::Clock)) } td { bdi { (event.text) } } }
+                    }
+                }
+            }
+            @if shown < all {
+                p {
+                    a href=(format!("{}?history=all", path::watcher(&record.watcher.slug))) {
+                        "All " (all) " events"
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What can be done with a watcher, and what its task has to call.
+pub(super) fn tools(frame: &Frame, slug: &Slug, base: &str, watcher: &Watcher) -> Markup {
+    let page = path::watcher(slug);
+    let url = format!("{base}/{}", watcher.id);
+    html! {
+        section.tools aria-labelledby="tools" {
+            h2 #tools { "Actions" }
+            (act(frame, &page, "trigger", "Trigger", "As if its task had called"))
+            // Which of the two makes sense may change while the page is open, so both are there.
+            div.when-running { (act(frame, &page, "pause", "Pause", "No deadline and no mails until it is unpaused or triggered")) }
+            div.when-paused { (act(frame, &page, "unpause", "Unpause", "It has the whole periodicity from now")) }
+            p.actions {
+                a.button href=(format!("{page}/edit")) { "Edit" }
+                a.button.danger href=(format!("{page}/delete")) { "Delete" }
+            }
+        }
+        section.calls aria-labelledby="calls" {
+            h2 #calls { "Trigger URL" }
+            p { "The task calls this whenever it ran. Whoever knows it can trigger the watcher, and nothing else." }
+            (ready("trigger-url", &url))
+            p.hint { "What there is to say may be appended as " code { "?m=…" } ", and appears in the history." }
+            @for (index, (name, lines)) in lines(&url).iter().enumerate() {
+                details {
+                    summary { (name) }
+                    (ready(&format!("lines-{index}"), lines))
+                }
+            }
+        }
+    }
+}
+
+/// Text that is there to be copied. The button appears where the script can copy.
+fn ready(id: &str, text: &str) -> Markup {
+    html! {
+        div.ready {
+            pre tabindex="0" { code #(id) { (text) } }
+            button.plain type="button" data-copy=(id) hidden { "Copy" }
+        }
+    }
+}
+
+/// How tasks of all sorts call the trigger URL.
+fn lines(url: &str) -> [(&'static str, String); 5] {
+    let curl = format!("curl -fsS -m 10 --retry 5 -o /dev/null {url}");
+    [
+        (
+            "cron",
+            format!("0 3 * * *  /usr/local/bin/my-task && {curl}"),
+        ),
+        (
+            "systemd",
+            format!(
+                "[Service]\nType=oneshot\nExecStart=/usr/local/bin/my-task\n\
+                 # Runs only if the task has succeeded.\nExecStartPost=/usr/bin/{curl}"
+            ),
+        ),
+        ("curl", curl),
+        (
+            "PowerShell",
+            format!("Invoke-RestMethod -Uri \"{url}\" -TimeoutSec 10 | Out-Null"),
+        ),
+        (
+            "Python",
+            format!(
+                "import urllib.request\n\nurllib.request.urlopen(\"{url}\", timeout=10).close()"
+            ),
+        ),
+    ]
+}
