@@ -130,7 +130,7 @@ impl Stream {
             return is_silent.then(|| event("alive", ""));
         }
         let now = self.house.clock.now();
-        let markup = views::live(&self.scene, &shown, now).into_string();
+        let markup = views::living(&self.scene, &shown, now).into_string();
         self.shown = Some((shown, Instant::now()));
         Some(event("scene", &markup))
     }

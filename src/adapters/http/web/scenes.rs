@@ -140,7 +140,7 @@ impl Shown {
     /// The title of the page: what matters most comes first, since tabs are narrow.
     pub(super) fn title(&self) -> String {
         match self {
-            Self::Overview { counts, .. } if counts.late > 0 => format!("({} late)", counts.late),
+            Self::Overview { counts, .. } if counts.late > 0 => format!("{} late", counts.late),
             Self::Overview { .. } => String::new(),
             Self::Watcher { record } => {
                 let watcher = &record.watcher;

@@ -109,7 +109,7 @@
       source = new EventSource(location.href);
       source.addEventListener("scene", (event) => {
         const page = new DOMParser().parseFromString(event.data, "text/html");
-        become(live(), page.getElementById("live"));
+        for (const part of page.querySelectorAll(".part")) become(document.getElementById(part.id), part);
         tellTimes();
         hear();
       });

@@ -154,9 +154,9 @@ pub(super) fn act(frame: &Frame, page: &str, act: &str, label: &str, hint: &str)
     html! {
         form.act method="post" action=(format!("{page}/{act}")) {
             (token(frame))
-            label.hidden for=(id) { "Comment on: " (label) }
-            input #(id) name="comment" placeholder="Comment (optional)" maxlength=(Comment::MAX_CHARS) autocomplete="off";
-            button title=(hint) { (label) }
+            label.hidden for=(id) { "Comment for: " (label) }
+            input #(id) name="comment" placeholder=(hint) maxlength=(Comment::MAX_CHARS) autocomplete="off";
+            button { (label) }
         }
     }
 }

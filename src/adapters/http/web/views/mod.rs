@@ -68,6 +68,7 @@ pub(super) fn scene(frame: &Frame, scene: &Scene, shown: &Shown, done: Option<&s
             (Scene::Watcher { slug, base, .. }, Shown::Watcher { record, .. }) => {
                 (live(scene, shown, frame.now))
                 (watcher::tools(frame, slug, base, &record.watcher))
+                (past(scene, shown))
             }
             _ => {}
         }
@@ -75,20 +76,35 @@ pub(super) fn scene(frame: &Frame, scene: &Scene, shown: &Shown, done: Option<&s
     framed(frame, &content)
 }
 
-/// The part of a scene that goes on by itself.
-pub(super) fn live(scene: &Scene, shown: &Shown, now: Timestamp) -> Markup {
+/// All parts of a scene that go on by themselves.
+pub(super) fn living(scene: &Scene, shown: &Shown, now: Timestamp) -> Markup {
     html! {
-        div #live data-title=(whole_title(&shown.title())) data-icon=(shown.icon().path())
+        (live(scene, shown, now))
+        (past(scene, shown))
+    }
+}
+
+/// The part of a scene that tells of the present.
+fn live(scene: &Scene, shown: &Shown, now: Timestamp) -> Markup {
+    html! {
+        div #live .part data-title=(whole_title(&shown.title())) data-icon=(shown.icon().path())
             data-standing=[shown.standing().map(code)] {
             @match (scene, shown) {
                 (Scene::Overview { selection, words }, Shown::Overview { overview, counts }) => {
                     (overview::list(selection, words, overview, counts))
                 }
-                (Scene::Watcher { is_whole, .. }, Shown::Watcher { record }) => {
-                    (watcher::state(record, *is_whole, now))
-                }
+                (_, Shown::Watcher { record }) => (watcher::state(record, now)),
                 _ => {}
             }
+        }
+    }
+}
+
+/// The part of a scene that tells of what was.
+fn past(scene: &Scene, shown: &Shown) -> Markup {
+    html! {
+        @if let (Scene::Watcher { is_whole, .. }, Shown::Watcher { record }) = (scene, shown) {
+            div #past .part { (watcher::history(record, *is_whole)) }
         }
     }
 }
@@ -136,7 +152,7 @@ pub(super) fn bounce(to: &str) -> Markup {
 /// What can be told to have been done; addresses can say what they want.
 fn said(done: &str) -> Option<&'static str> {
     Some(match done {
-        "created" => "Created. Let the task call the trigger URL below whenever it ran.",
+        "created" => "Created. Let the task call the trigger URL whenever it ran.",
         "saved" => "Saved.",
         "unchanged" => "Everything was so already.",
         "triggered" => "Triggered.",

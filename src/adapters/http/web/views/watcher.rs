@@ -12,8 +12,8 @@ use crate::ports::Record;
 /// How many events are listed unless somebody wants all.
 const EVENTS: usize = 50;
 
-/// How a watcher stands, and how it came to: all that changes by itself.
-pub(super) fn state(record: &Record, is_whole: bool, now: Timestamp) -> Markup {
+/// How a watcher stands, and how it stood.
+pub(super) fn state(record: &Record, now: Timestamp) -> Markup {
     let watcher = &record.watcher;
     html! {
         div.title {
@@ -25,7 +25,6 @@ pub(super) fn state(record: &Record, is_whole: bool, now: Timestamp) -> Markup {
         }
         (facts(watcher))
         (timeline::section(&Timeline::of(watcher, &record.history, now), watcher))
-        (history(record, is_whole))
     }
 }
 
@@ -61,7 +60,8 @@ fn facts(watcher: &Watcher) -> Markup {
     }
 }
 
-fn history(record: &Record, is_whole: bool) -> Markup {
+/// The events.
+pub(super) fn history(record: &Record, is_whole: bool) -> Markup {
     let all = record.history.len();
     let shown = if is_whole { all } else { all.min(EVENTS) };
     html! {
@@ -92,12 +92,13 @@ pub(super) fn tools(frame: &Frame, slug: &Slug, base: &str, watcher: &Watcher) -
     let page = path::watcher(slug);
     let url = format!("{base}/{}", watcher.id);
     html! {
+        div.columns {
         section.tools aria-labelledby="tools" {
             h2 #tools { "Actions" }
-            (act(frame, &page, "trigger", "Trigger", "As if its task had called"))
+            (act(frame, &page, "trigger", "Trigger", "What to say of it (optional)"))
             // Which of the two makes sense may change while the page is open, so both are there.
-            div.when-running { (act(frame, &page, "pause", "Pause", "No deadline and no mails until it is unpaused or triggered")) }
-            div.when-paused { (act(frame, &page, "unpause", "Unpause", "It has the whole periodicity from now")) }
+            div.when-running { (act(frame, &page, "pause", "Pause", "Why it is paused (optional)")) }
+            div.when-paused { (act(frame, &page, "unpause", "Unpause", "Why the pause ends (optional)")) }
             p.actions {
                 a.button href=(format!("{page}/edit")) { "Edit" }
                 a.button.danger href=(format!("{page}/delete")) { "Delete" }
@@ -114,6 +115,7 @@ pub(super) fn tools(frame: &Frame, slug: &Slug, base: &str, watcher: &Watcher) -
                     (ready(&format!("lines-{index}"), lines))
                 }
             }
+        }
         }
     }
 }
