@@ -20,7 +20,7 @@
 //!
 //! 1. Implement [`Notifier`] in a module of its own under `src/adapters/notify/`. What a message says comes
 //!    from [`Notice::subject`](crate::domain::Notice::subject) and
-//!    [`Notice::body`](crate::domain::Notice::body).
+//!    [`Notice::content`](crate::domain::Notice::content).
 //! 2. Add a line to `open_notifier` in `src/app/wiring.rs`, and a section to the configuration. Retries,
 //!    order, leases and restarts are the delivery loop's business, not the engine's.
 

@@ -1,7 +1,7 @@
 //! Notices as pages of HTML, for mail programs.
 //!
-//! Those differ in how much of it they take: styles stand where they count, nothing is loaded, and no colour is set but
-//! where both text and ground are, so that light and dark are the reader's choice.
+//! Those differ in how much of it they take: each style stands where it counts, and nothing is loaded. A text has a colour
+//! only where its ground has one too, so that light and dark are the reader's choice.
 
 use maud::{DOCTYPE, Markup, html};
 
@@ -16,13 +16,12 @@ const NEWS: &str = "margin: 12px 0 0; font-size: 20px; line-height: 1.35; font-w
 const MORE: &str = "margin: 4px 0 0";
 const HEADING: &str = "margin: 28px 0 4px; font-size: 15px; font-weight: 600";
 const TABLE: &str = "width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums";
-const LABEL: &str = "padding: 5px 16px 5px 0; border-bottom: 1px solid rgba(128, 128, 128, 0.35); \
-    text-align: left; vertical-align: top; font-weight: 400; white-space: nowrap; opacity: 0.75";
-const CELL: &str = "padding: 5px 0; border-bottom: 1px solid rgba(128, 128, 128, 0.35); \
-    text-align: left; vertical-align: top";
-// Narrow enough for a text beside it on a telephone.
-const TIME: &str = "padding: 5px 12px 5px 0; border-bottom: 1px solid rgba(128, 128, 128, 0.35); \
-    text-align: left; vertical-align: top; white-space: nowrap; font-size: 13px; line-height: 22px";
+const CELL: &str = "border-bottom: 1px solid rgba(128, 128, 128, 0.35); \
+    text-align: left; vertical-align: top; padding: 5px 0";
+const LABEL: &str = "; padding-right: 16px; font-weight: 400; white-space: nowrap; opacity: 0.75";
+// Small enough for a text beside it on a telephone.
+const TIME: &str = "; padding-right: 12px; font-size: 13px; line-height: 22px; white-space: nowrap";
+const WIDE: &str = "; width: 100%";
 const BUTTON: &str = "display: inline-block; margin: 20px 0 0; padding: 9px 18px; \
     border-radius: 6px; background-color: #1f5fbf; color: #ffffff; \
     font-weight: 600; text-decoration: none";
@@ -49,8 +48,8 @@ pub(super) fn document(notice: &Notice, content: &Content) -> String {
                 div style=(COLUMN) {
                     span style={ (WORD) "; background-color: " (ground) } { (word) }
                     @if let Some((first, more)) = content.news.split_first() {
-                        h1 style=(NEWS) { (first) }
-                        @for sentence in more { p style=(MORE) { (sentence) } }
+                        h1 style=(NEWS) { (with_whole_times(first)) }
+                        @for sentence in more { p style=(MORE) { (with_whole_times(sentence)) } }
                     }
                     (facts(&content.facts))
                     @if let Some(page) = &content.page {
@@ -65,13 +64,29 @@ pub(super) fn document(notice: &Notice, content: &Content) -> String {
     document.into_string()
 }
 
+/// A text whose times are not broken at their hyphens, where a line ends.
+fn with_whole_times(text: &str) -> Markup {
+    // A time with the mark that may follow it.
+    const LONGEST: usize = "2015-03-19T02:08:44.885Z.".len();
+    html! {
+        @for (n, word) in text.split(' ').enumerate() {
+            @if n > 0 { " " }
+            @if word.contains('-') && word.len() <= LONGEST {
+                span style="white-space: nowrap" { (word) }
+            } @else {
+                (word)
+            }
+        }
+    }
+}
+
 fn facts(facts: &[(&str, String)]) -> Markup {
     html! {
         table style={ (TABLE) "; margin: 16px 0 0" } {
             @for (label, fact) in facts {
                 tr {
-                    th scope="row" style=(LABEL) { (label) }
-                    td style={ (CELL) "; width: 100%" } { (fact) }
+                    th scope="row" style={ (CELL) (LABEL) } { (label) }
+                    td style={ (CELL) (WIDE) } { (with_whole_times(fact)) }
                 }
             }
         }
@@ -99,15 +114,15 @@ fn events(events: &[Event]) -> Markup {
             table style=(TABLE) {
                 thead {
                     tr {
-                        th scope="col" style=(LABEL) { "Time" }
-                        th scope="col" style=(LABEL) { "Event" }
+                        th scope="col" style={ (CELL) (LABEL) } { "Time" }
+                        th scope="col" style={ (CELL) (LABEL) } { "Event" }
                     }
                 }
                 tbody {
                     @for event in events {
                         tr {
-                            td style=(TIME) { (event.at) }
-                            td style={ (CELL) "; width: 100%" } { (event.text) }
+                            td style={ (CELL) (TIME) } { (event.at) }
+                            td style={ (CELL) (WIDE) } { (event.text) }
                         }
                     }
                 }
