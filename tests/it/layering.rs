@@ -17,7 +17,7 @@ struct Layer {
 }
 
 /// From the most special to the most general: the first that fits a file is the one that counts.
-const LAYERS: [Layer; 14] = [
+const LAYERS: [Layer; 15] = [
     Layer {
         place: "domain",
         knows: &["domain"],
@@ -54,6 +54,21 @@ const LAYERS: [Layer; 14] = [
     Layer {
         place: "adapters/monitor",
         knows: &["domain", "ports", "app", "adapters::monitor", "http_client"],
+    },
+    // The pages ask the use cases, and no store.
+    Layer {
+        place: "adapters/http/web",
+        knows: &[
+            "domain",
+            "ports::Census",
+            "ports::Clock",
+            "ports::Key",
+            "ports::Record",
+            "app",
+            "adapters::http::errors",
+            "adapters::http::guesses",
+            "adapters::http::web",
+        ],
     },
     Layer {
         place: "adapters/http",

@@ -538,8 +538,8 @@ fn full_message(name: &str, description: &str, event: &str) -> Message {
 #[tokio::test]
 async fn a_mail_with_a_link_says_the_same_as_plain_text_and_as_html() {
     let mut message = full_message("Nightly backup", "Dumps db1.\nAsk Ann.", "Triggered (a)");
-    let url = "https://watch.example.com/night/ui/watchers/nightly-backup";
-    let base_url = base_url("https://watch.example.com/night/");
+    let url = "https://watch.example.com/ui/watchers/nightly-backup";
+    let base_url = base_url("https://watch.example.com/");
     let mail = mail_of(&message, base_url.clone()).await;
     let (text, html) = both(&mail);
     let begin = BEGIN.to_string();

@@ -7,7 +7,8 @@ use crate::domain::Slug;
 
 /// The URL under which people reach the program, which is not what it listens on if it is behind a proxy.
 ///
-/// It is of HTTP, with TLS or without, names a host, may have a path, and ends without a slash.
+/// It is of HTTP, with TLS or without, names a host, and ends without a slash. It has no path: pages and trigger
+/// URLs are at the root, wherever that is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BaseUrl(String);
 
@@ -18,8 +19,6 @@ impl BaseUrl {
     ///
     /// What is wrong with it. It does not show the text, in which there may be a password.
     pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
-        // Mail programs make links of what looks like a URL: nothing in it is to look like its end.
-        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~%".contains(&byte);
         if text.contains(['?', '#']) {
             return Err("has a query or a fragment (? or #)");
         }
@@ -39,11 +38,10 @@ impl BaseUrl {
         if authority.as_str() != authority.host() && authority.port_u16().is_none() {
             return Err("has a port that is none");
         }
-        if !url.path().bytes().all(is_plain) {
-            return Err("has a path of more than letters, digits and / - . _ ~ %");
+        if !url.path().bytes().all(|byte| byte == b'/') {
+            return Err("has a path, but pages and trigger URLs are at the root of their host");
         }
-        let path = url.path().trim_end_matches('/');
-        Ok(Self(format!("{scheme}://{authority}{path}")))
+        Ok(Self(format!("{scheme}://{authority}")))
     }
 
     /// Where the page of a watcher is.

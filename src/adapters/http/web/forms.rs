@@ -8,7 +8,7 @@ use poem::Request;
 use poem::error::ReadBodyError;
 use poem::http::StatusCode;
 
-use super::super::errors::Rejection;
+use super::Rejection;
 use crate::domain::{Comment, Description, Draft, Name, Periodicity, Recipient, Update, Watcher};
 
 /// The longest form, in bytes: a description, a name and a hundred addresses fit in.
