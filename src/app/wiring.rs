@@ -170,7 +170,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     // Nobody may be there to read it, which is no reason to stop.
     let _ = writeln!(
         io::stdout(),
-        "nights-watch serves on http://{address}/ (docs at http://{address}/docs)"
+        "nights-watch serves on http://{address}/ (pages at http://{address}/ui/, docs at http://{address}/docs)"
     );
 
     systemd::ready();

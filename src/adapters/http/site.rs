@@ -7,7 +7,7 @@ use std::time::Instant;
 use futures_util::FutureExt;
 use hyper::body::Bytes;
 use poem::endpoint::{BoxEndpoint, DynEndpoint, EndpointExt, make_sync};
-use poem::http::{StatusCode, header};
+use poem::http::{Method, StatusCode, header};
 use poem::{Endpoint, IntoEndpoint, IntoResponse, Request, Response, Route, get};
 use poem_openapi::OperationId;
 use secrecy::SecretString;
@@ -160,6 +160,9 @@ impl Whole {
         if Pages::has(path) {
             return self.web.call(request).await;
         }
+        if path == "/" && is_browser(&request) {
+            return Ok(Pages::lead());
+        }
         let is_page = PAGES.contains(&path);
         let endpoint = if is_page { &self.pages } else { &self.api };
         DynEndpoint::call(&**endpoint, request).await
@@ -170,6 +173,12 @@ impl Whole {
 /// them, and the rest hard to find.
 fn is_routine(path: &str) -> bool {
     path.rfind('/') == Some(0) || path.ends_with("/trigger")
+}
+
+/// Whether a person may be looking: programs take whatever there is.
+fn is_browser(request: &Request) -> bool {
+    let accepted = request.header(header::ACCEPT).unwrap_or_default();
+    *request.method() == Method::GET && accepted.contains("text/html")
 }
 
 fn page(media_type: &'static str, text: Bytes) -> impl Endpoint {

@@ -161,6 +161,11 @@ impl Pages {
         path == "/ui" || path.starts_with(path::OVERVIEW)
     }
 
+    /// The way to the pages, for people who know the host only.
+    pub(super) fn lead() -> Response {
+        see(path::OVERVIEW)
+    }
+
     /// A page that says what went wrong.
     pub(super) fn refusal(rejection: &Rejection) -> Response {
         let mut response = page(rejection.status(), views::refusal(rejection));
