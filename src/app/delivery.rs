@@ -259,7 +259,10 @@ impl DeliveryLoop {
                 let error = chain(&*error);
                 tracing::warn!(kind, name, to, attempt, %next, error, "a notice could not be delivered yet");
                 self.metrics.delivery_failed(notice.kind);
-                Outcome::TryAgain(next)
+                Outcome::TryAgain {
+                    at: next,
+                    reason: error.into(),
+                }
             }
             Err(NotifyError::TryAgain(error)) => {
                 let error = chain(&*error);
@@ -272,7 +275,7 @@ impl DeliveryLoop {
                     "a notice was given up after days of trying"
                 );
                 self.metrics.refused(notice.kind);
-                Outcome::Refused(format!("given up: {error}"))
+                Outcome::Refused(format!("given up: {error}").into())
             }
             Err(NotifyError::Refused(error)) => {
                 let error = chain(&*error);
@@ -285,7 +288,7 @@ impl DeliveryLoop {
                     "a notice was refused for good"
                 );
                 self.metrics.refused(notice.kind);
-                Outcome::Refused(error)
+                Outcome::Refused(error.into())
             }
         }
     }

@@ -256,10 +256,49 @@ pub struct Claim {
 pub enum Outcome {
     /// It was taken over by somebody who will see to the rest.
     Delivered,
-    /// It failed; it is due again at the given instant.
-    TryAgain(Timestamp),
+    /// It failed for the given reason; it is due again at the given instant.
+    TryAgain {
+        /// When it is due again.
+        at: Timestamp,
+        /// Why it failed.
+        reason: Reason,
+    },
     /// It will never succeed, for the given reason.
-    Refused(String),
+    Refused(Reason),
+}
+
+/// Why a delivery failed, in words for people.
+///
+/// It is often what some mail server said, and every store has to keep it: it has at most
+/// [`Reason::MAX_CHARS`] characters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reason(String);
+
+impl Reason {
+    /// The most characters that a reason has.
+    pub const MAX_CHARS: usize = 500;
+
+    /// The words.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What is too long loses its end.
+impl From<String> for Reason {
+    fn from(mut text: String) -> Self {
+        if let Some((end, _)) = text.char_indices().nth(Self::MAX_CHARS) {
+            text.truncate(end);
+        }
+        Self(text)
+    }
+}
+
+impl From<&str> for Reason {
+    fn from(text: &str) -> Self {
+        text.to_owned().into()
+    }
 }
 
 /// How much is there.
@@ -333,4 +372,23 @@ pub enum TransactError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_reason_loses_its_end_between_two_characters() {
+        let most = "é".repeat(Reason::MAX_CHARS);
+        for (text, kept) in [
+            ("", ""),
+            ("no such mailbox", "no such mailbox"),
+            (most.as_str(), &most),
+            (&format!("{most}e"), &most),
+            (&format!("{most}é"), &most),
+        ] {
+            assert_eq!(Reason::from(text).as_str(), kept);
+        }
+    }
 }

@@ -370,6 +370,12 @@ async fn list_all(store: &Store, detail: Detail) -> Vec<Record> {
     list.expect("the store answers")
 }
 
+/// A delivery failed, and is due again at `at`.
+fn try_again(at: Timestamp) -> Outcome {
+    let reason = "the server is away".into();
+    Outcome::TryAgain { at, reason }
+}
+
 /// What is told by these claims, shortly: `late to a@example.com`, in order of the words.
 fn told_by(claims: &[Claim]) -> Vec<String> {
     let mut told: Vec<String> = claims

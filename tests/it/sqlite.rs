@@ -96,6 +96,11 @@ async fn claim_one(store: &SqliteStore, now: Timestamp, lease_end: Timestamp) ->
     claims.remove(0)
 }
 
+fn try_again(at: Timestamp) -> Outcome {
+    let reason = "the server is away".into();
+    Outcome::TryAgain { at, reason }
+}
+
 /// Triggers a watcher so many times, concurrently and without a history in the answers.
 async fn trigger_often(store: &Arc<SqliteStore>, id: WatcherId, times: u64) {
     let tasks = (0..32).map(|task| {
@@ -257,7 +262,7 @@ async fn a_retry_stays_due_when_it_was_said() {
     let (watcher, _) = insert(&store, "aaaaaaaa", "One").await;
     act(&store, watcher.id, Action::PassDeadline, at(61)).await;
     let claim = claim_one(&store, at(61), at(90)).await;
-    let later = Outcome::TryAgain(at(500));
+    let later = try_again(at(500));
     assert!(
         store
             .settle(&claim.key, &later, at(62))
@@ -667,7 +672,7 @@ async fn count_corrupt(store: &SqliteStore, watcher: WatcherId, sql: &str) -> us
     match store.claim(at(200), at(300), 10).await {
         Ok(claims) => {
             for claim in claims {
-                for outcome in [Outcome::TryAgain(at(201)), Outcome::Delivered] {
+                for outcome in [try_again(at(201)), Outcome::Delivered] {
                     note(store.settle(&claim.key, &outcome, at(201)).await.err());
                 }
             }

@@ -11,8 +11,8 @@ use crate::domain::{
     WatcherId,
 };
 use crate::ports::{
-    Census, Claim, Delivery, DeliveryKey, Detail, InsertError, Key, Outcome, Record, StoreError,
-    TransactError, Transacted, WatcherStore,
+    Census, Claim, Delivery, DeliveryKey, Detail, InsertError, Key, Outcome, Reason, Record,
+    StoreError, TransactError, Transacted, WatcherStore,
 };
 
 /// Keeps everything in memory, under one lock; what it keeps ends with the process.
@@ -32,7 +32,7 @@ struct Contents {
     due: BTreeSet<(Timestamp, i64)>,
     /// What is owed to each recipient of each watcher, in order; only the first can be due.
     queues: HashMap<(WatcherId, Recipient), VecDeque<i64>>,
-    refused: BTreeMap<(WatcherId, Recipient), String>,
+    refused: BTreeMap<(WatcherId, Recipient), Reason>,
     last_number: i64,
     watched: Option<Timestamp>,
 }
@@ -358,7 +358,7 @@ impl WatcherStore for MemoryStore {
         if owed.token != claim.token || owed.watcher != claim.watcher {
             return Ok(false);
         }
-        if let Outcome::TryAgain(at) = outcome {
+        if let Outcome::TryAgain { at, .. } = outcome {
             owed.delivery.attempts += 1;
             // From now on the claim holds no longer.
             owed.token += 1;

@@ -47,7 +47,7 @@ pub(super) async fn the_oldest_notice_is_that_which_is_owed(store: Store) {
         Some(notice.at),
         "one is still owed it"
     );
-    let again = Outcome::TryAgain(at(30 * MINUTE));
+    let again = try_again(at(30 * MINUTE));
     assert!(settle(&store, &claims[1], again, at(20 * MINUTE)).await);
     assert_eq!(oldest(&store).await, Some(notice.at));
     assert!(store.delete(&Key::Id(first.id)).await.unwrap());
@@ -57,7 +57,7 @@ pub(super) async fn the_oldest_notice_is_that_which_is_owed(store: Store) {
 }
 
 fn refused() -> Outcome {
-    Outcome::Refused("no such mailbox".to_owned())
+    Outcome::Refused("no such mailbox".into())
 }
 
 #[track_caller]
@@ -304,13 +304,13 @@ pub(super) async fn a_stale_claim_settles_nothing(store: Store) {
     act(&store, watcher.id, trigger(), at(70)).await;
     let stale = store.claim(at(100), at(130), 10).await.unwrap().remove(0);
     let held = store.claim(at(130), at(160), 10).await.unwrap().remove(0);
-    for outcome in [Outcome::Delivered, Outcome::TryAgain(at(131)), refused()] {
+    for outcome in [Outcome::Delivered, try_again(at(131)), refused()] {
         assert!(!settle(&store, &stale, outcome, at(131)).await);
         check_counts(store.census().await.unwrap(), 2, 0);
         assert_eq!(next_delivery(&store).await, Some(at(160)));
     }
     assert!(settle(&store, &held, Outcome::Delivered, at(132)).await);
-    for outcome in [Outcome::Delivered, Outcome::TryAgain(at(131)), refused()] {
+    for outcome in [Outcome::Delivered, try_again(at(131)), refused()] {
         assert!(!settle(&store, &stale, outcome, at(133)).await);
     }
     check_counts(store.census().await.unwrap(), 1, 0);
@@ -330,8 +330,8 @@ pub(super) async fn a_claim_nobody_took_over_still_holds(store: Store) {
 pub(super) async fn a_settled_claim_does_not_settle_again(store: Store) {
     late(&store, "Job", &["a@x.example"]).await;
     let first = claim_one(&store, at(100)).await;
-    assert!(settle(&store, &first, Outcome::TryAgain(at(105)), at(101)).await);
-    for outcome in [Outcome::TryAgain(at(110)), Outcome::Delivered, refused()] {
+    assert!(settle(&store, &first, try_again(at(105)), at(101)).await);
+    for outcome in [try_again(at(110)), Outcome::Delivered, refused()] {
         assert!(!settle(&store, &first, outcome, at(102)).await);
     }
     let second = claim_one(&store, at(105)).await;
@@ -339,7 +339,7 @@ pub(super) async fn a_settled_claim_does_not_settle_again(store: Store) {
     assert!(!settle(&store, &first, Outcome::Delivered, at(106)).await);
     assert!(settle(&store, &second, refused(), at(106)).await);
     for claim in [&first, &second] {
-        for outcome in [Outcome::TryAgain(at(110)), Outcome::Delivered, refused()] {
+        for outcome in [try_again(at(110)), Outcome::Delivered, refused()] {
             assert!(!settle(&store, claim, outcome, at(107)).await);
         }
     }
@@ -382,7 +382,7 @@ pub(super) async fn racing_settlements_of_one_claim_record_one(store: Store) {
     let claimed = claim_one(&store, at(100)).await;
     let answers = race(8, |_| {
         let (store, claimed) = (Arc::clone(&store), claimed.clone());
-        async move { settle(&store, &claimed, Outcome::TryAgain(at(110)), at(101)).await }
+        async move { settle(&store, &claimed, try_again(at(110)), at(101)).await }
     });
     let held = answers.await.into_iter().filter(|held| *held).count();
     assert_eq!(held, 1);
@@ -397,7 +397,7 @@ pub(super) async fn one_to_be_tried_again_is_due_when_it_was_said(store: Store) 
         check_notice(&claimed, &notice);
         assert_eq!(claimed.delivery.attempts, attempts);
         let due = now.after(Duration::from_millis(2_345));
-        assert!(settle(&store, &claimed, Outcome::TryAgain(due), now.next()).await);
+        assert!(settle(&store, &claimed, try_again(due), now.next()).await);
         assert_eq!(next_delivery(&store).await, Some(due));
         assert_eq!(claim(&store, due.before(MILLISECOND)).await, []);
         now = due;
@@ -413,7 +413,7 @@ pub(super) async fn retries_keep_the_order(store: Store) {
     let (watcher, _) = late(&store, "Job", &["a@x.example"]).await;
     act(&store, watcher.id, trigger(), at(70)).await;
     let claimed = claim_one(&store, at(70)).await;
-    assert!(settle(&store, &claimed, Outcome::TryAgain(at(500)), at(71)).await);
+    assert!(settle(&store, &claimed, try_again(at(500)), at(71)).await);
     assert_eq!(next_delivery(&store).await, Some(at(500)));
     assert_eq!(
         claim(&store, at(499)).await,
@@ -442,7 +442,7 @@ pub(super) async fn a_refused_one_makes_way_and_is_counted(store: Store) {
 
     let claimed = claim_one(&store, at(301)).await;
     assert_eq!(claimed.delivery.notice.kind.word(), "resumed");
-    assert!(settle(&store, &claimed, Outcome::TryAgain(at(303)), at(302)).await);
+    assert!(settle(&store, &claimed, try_again(at(303)), at(302)).await);
     check_counts(store.census().await.unwrap(), 3, 1);
 
     let claimed = claim_one(&store, at(303)).await;
@@ -508,7 +508,7 @@ pub(super) async fn the_next_delivery_is_what_comes_first(store: Store) {
         Some(at(130)),
         "what waits is not due"
     );
-    assert!(settle(&store, &one, Outcome::TryAgain(at(150)), at(111)).await);
+    assert!(settle(&store, &one, try_again(at(150)), at(111)).await);
     assert_eq!(
         next_delivery(&store).await,
         Some(at(140)),
@@ -570,7 +570,7 @@ pub(super) async fn deleting_drops_what_is_owed(store: Store) {
     act(&store, watcher.id, trigger(), at(70)).await;
     let claims = store.claim(at(100), at(130), 1).await.unwrap();
     assert!(store.delete(&Key::Id(watcher.id)).await.unwrap());
-    for outcome in [Outcome::Delivered, Outcome::TryAgain(at(101)), refused()] {
+    for outcome in [Outcome::Delivered, try_again(at(101)), refused()] {
         assert!(!settle(&store, &claims[0], outcome, at(101)).await);
     }
     check_counts(store.census().await.unwrap(), 0, 0);

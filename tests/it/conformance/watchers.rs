@@ -404,7 +404,7 @@ pub(super) async fn deleting_forgets_everything(store: Store) {
         told_by(&claims),
         ["late to a@x.example", "late to b@x.example"]
     );
-    let refused = Outcome::Refused("no such mailbox".to_owned());
+    let refused = Outcome::Refused("no such mailbox".into());
     assert!(settle(&store, &claims[0], refused, at(MINUTE + 1)).await);
 
     assert!(store.delete(&Key::Id(watcher.id)).await.unwrap());
@@ -474,9 +474,9 @@ pub(super) async fn the_census_counts_what_is_there(store: Store) {
     let claims = claim(&store, at(MINUTE + 1)).await;
     assert_eq!(store.census().await.unwrap(), expected, "claimed is owed");
     settle(&store, &claims[0], Outcome::Delivered, at(MINUTE + 1)).await;
-    let later = Outcome::TryAgain(at(2 * MINUTE));
+    let later = try_again(at(2 * MINUTE));
     settle(&store, &claims[1], later, at(MINUTE + 1)).await;
-    let refused = Outcome::Refused("no".to_owned());
+    let refused = Outcome::Refused("no".into());
     settle(&store, &claims[2], refused, at(MINUTE + 1)).await;
     expected.owed = 1;
     expected.refused = 1;

@@ -280,8 +280,11 @@ async fn ask_everything(store: &MongoStore, fail: impl AsyncFn()) {
     let claims = claim(store, at(61)).await;
     let outcomes = [
         Outcome::Delivered,
-        Outcome::TryAgain(at(90)),
-        Outcome::Refused("unknown".to_owned()),
+        Outcome::TryAgain {
+            at: at(90),
+            reason: "away".into(),
+        },
+        Outcome::Refused("unknown".into()),
     ];
     for (claim, outcome) in claims.iter().zip(&outcomes) {
         let held = store.settle(&claim.key, outcome, at(62)).await;

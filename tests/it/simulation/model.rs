@@ -403,7 +403,7 @@ impl Model {
             _ if self.doubled.contains(&(held.notice, to.clone())) => true,
             (Outcome::Delivered, Attempt::Heard)
             | (Outcome::Refused(_), Attempt::Refused)
-            | (Outcome::TryAgain(_), Attempt::Open | Attempt::Unheard) => true,
+            | (Outcome::TryAgain { .. }, Attempt::Open | Attempt::Unheard) => true,
             (Outcome::Refused(_), Attempt::Open | Attempt::Unheard) => given_up,
             _ => false,
         };
@@ -412,7 +412,7 @@ impl Model {
             "{outcome:?} was recorded of what was {:?}",
             held.attempt
         );
-        if let Outcome::TryAgain(due) = outcome {
+        if let Outcome::TryAgain { at: due, .. } = outcome {
             owed.since = *due;
             owed.due = *due;
             owed.attempts += 1;

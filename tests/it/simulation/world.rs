@@ -438,9 +438,12 @@ impl WatcherStore for Port {
         self.is_present(now);
         let outcome = match outcome {
             // The pause that the loop draws is not the seed's, so another takes its place.
-            Outcome::TryAgain(_) => {
+            Outcome::TryAgain { reason, .. } => {
                 let pause = 750 + self.world.state().dice.below(300_000);
-                Outcome::TryAgain(now.after(Duration::from_millis(pause)))
+                Outcome::TryAgain {
+                    at: now.after(Duration::from_millis(pause)),
+                    reason: reason.clone(),
+                }
             }
             other => other.clone(),
         };

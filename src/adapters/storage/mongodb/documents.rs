@@ -37,8 +37,6 @@ const MOST_NOTICES: usize = 1_000;
 const MOST_OWED: usize = 10_000;
 /// How many refusals a watcher keeps.
 const MOST_REFUSED: usize = 200;
-/// How many characters of a refusal are kept.
-const REASON: usize = 500;
 
 /// How much a document may hold of what grows. It has 16 MiB at most, whatever that is full of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -622,7 +620,7 @@ impl Books {
         self.refused.retain(|refused| refused.to != to);
         self.refused.push(Refused {
             to: to.to_owned(),
-            why: why.chars().take(REASON).collect(),
+            why: why.to_owned(),
         });
         if self.refused.len() > MOST_REFUSED {
             self.refused.remove(0);

@@ -253,7 +253,7 @@ impl MongoStore {
             } else {
                 let watcher = watcher.as_str();
                 tracing::error!(watcher, "a notice that is owed cannot be read");
-                let refused = Outcome::Refused("the notice cannot be read".to_owned());
+                let refused = Outcome::Refused("the notice cannot be read".into());
                 self.settle(&key, &refused, now).await?;
             }
         }
@@ -774,9 +774,11 @@ impl WatcherStore for MongoStore {
             };
             let (mut books, mut update) = (base.clone(), Update::default());
             match outcome {
-                Outcome::TryAgain(at) => books.try_again(place, *at, &mut update),
+                Outcome::TryAgain { at, .. } => books.try_again(place, *at, &mut update),
                 Outcome::Delivered => books.finish(place, None, now, &mut update),
-                Outcome::Refused(reason) => books.finish(place, Some(reason), now, &mut update),
+                Outcome::Refused(reason) => {
+                    books.finish(place, Some(reason.as_str()), now, &mut update);
+                }
             }
             let update = update.into_document(&base, operation.token);
             match self.write(&base, update, &patience).await {

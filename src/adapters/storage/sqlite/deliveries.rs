@@ -130,7 +130,7 @@ pub(super) fn settle(
     let Some((watcher, recipient)) = who(connection, claim.number)? else {
         return Ok(Some((settling, false)));
     };
-    if let Outcome::TryAgain(at) = outcome {
+    if let Outcome::TryAgain { at, .. } = outcome {
         connection
             .prepare_cached(
                 "UPDATE deliveries SET due = ?2, attempts = attempts + 1 WHERE row = ?1",
@@ -149,7 +149,7 @@ pub(super) fn settle(
                 "UPDATE deliveries SET refused = ?2, due = NULL, attempts = attempts + 1 \
                  WHERE row = ?1",
             )?
-            .execute((claim.number, reason))?,
+            .execute((claim.number, reason.as_str()))?,
         _ => connection
             .prepare_cached("DELETE FROM deliveries WHERE row = ?1")?
             .execute([claim.number])?,
