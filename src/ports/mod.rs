@@ -33,6 +33,7 @@ pub use clock::Clock;
 pub use heartbeat::Heartbeat;
 pub use notifier::{Message, Notifier, NotifyError, Progress};
 pub use store::{
-    Census, Claim, Delivery, DeliveryKey, Detail, InsertError, Key, Outcome, Reason, Record,
-    StoreError, StoreObserver, TransactError, Transacted, WatcherStore,
+    Census, Claim, Delivery, DeliveryKey, DeliveryReport, DeliveryState, Detail, InsertError, Key,
+    Outcome, Reason, Record, StoreError, StoreObserver, Told, TransactError, Transacted,
+    WatcherStore,
 };

@@ -1,13 +1,14 @@
 //! Keeping watchers, their history, and what still has to be told.
 
+use std::cmp::Reverse;
 use std::error::Error;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
 use crate::domain::{
-    Action, Change, Event, Filter, Name, Notice, Recipient, Refusal, Slug, State, Timestamp,
-    Watcher, WatcherId,
+    Action, Change, Event, Filter, Name, Notice, NoticeKind, Recipient, Refusal, Slug, State,
+    Timestamp, Watcher, WatcherId,
 };
 
 /// Keeps watchers, their history, and the deliveries that are still owed.
@@ -83,7 +84,7 @@ pub trait WatcherStore: Send + Sync {
         detail: Detail,
     ) -> Result<Vec<Record>, StoreError>;
 
-    /// Forgets the watcher named by `key`, with its history and the deliveries it still owes.
+    /// Forgets the watcher named by `key`, with its history, the deliveries it still owes and what became of others.
     /// Returns whether there was one.
     async fn delete(&self, key: &Key) -> Result<bool, StoreError>;
 
@@ -129,12 +130,23 @@ pub trait WatcherStore: Send + Sync {
     /// [`Outcome::Delivered`] and [`Outcome::Refused`] are final: the delivery is no longer owed, and the
     /// next one to the same recipient becomes due at `now`. A refused one is kept, for the [`Census`], until
     /// a later delivery to the same recipient is settled for good or the watcher is deleted.
+    ///
+    /// What became of it, and why it has failed so far, is kept for [`WatcherStore::deliveries`] in the same
+    /// atomic write.
     async fn settle(
         &self,
         claim: &DeliveryKey,
         outcome: &Outcome,
         now: Timestamp,
     ) -> Result<bool, StoreError>;
+
+    /// Reports on the deliveries of a watcher: all that are owed, claimed or not, and at least the
+    /// [`DeliveryReport::KEPT`] that were settled for good last; none if there is no such watcher.
+    ///
+    /// Those of the newest notice come first, and those of one notice in the order of its recipients. It is for
+    /// people: it may take time in proportion to what is owed. What was settled for good costs no method anything but
+    /// this one and the one that settles: no other reads it.
+    async fn deliveries(&self, watcher: &WatcherId) -> Result<Vec<DeliveryReport>, StoreError>;
 
     /// When the oldest notice arose of those that are still owed to somebody; `None` if nothing is owed. It may
     /// take time in proportion to what is owed.
@@ -298,6 +310,83 @@ impl From<String> for Reason {
 impl From<&str> for Reason {
     fn from(text: &str) -> Self {
         text.to_owned().into()
+    }
+}
+
+/// How one delivery stands, or what became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeliveryReport {
+    /// What is told.
+    pub told: Told,
+    /// When the notice was decided.
+    pub at: Timestamp,
+    /// The deadline that was missed.
+    pub deadline: Timestamp,
+    /// Who is told.
+    pub recipient: Recipient,
+    /// How often it was tried, the last time included.
+    pub attempts: u32,
+    /// How it stands.
+    pub state: DeliveryState,
+}
+
+/// What a notice tells, in a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// The deadline has passed.
+    Late,
+    /// The watcher is no longer late.
+    Resumed,
+}
+
+impl From<NoticeKind> for Told {
+    fn from(kind: NoticeKind) -> Self {
+        match kind {
+            NoticeKind::Late => Self::Late,
+            NoticeKind::Resumed { .. } => Self::Resumed,
+        }
+    }
+}
+
+/// How a delivery stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeliveryState {
+    /// It is still to be made.
+    Owed {
+        /// From when on it may be claimed: while somebody is at it that is the end of the lease. `None` while an
+        /// earlier one to the same recipient is owed.
+        due: Option<Timestamp>,
+        /// Why the last attempt failed; `None` if there was none.
+        failure: Option<Reason>,
+    },
+    /// It was taken over by somebody who has seen to the rest.
+    Delivered {
+        /// When that was settled.
+        at: Timestamp,
+    },
+    /// It will never be made.
+    Refused {
+        /// When that was settled.
+        at: Timestamp,
+        /// Why.
+        reason: Reason,
+    },
+}
+
+impl DeliveryReport {
+    /// How many deliveries that were settled for good a watcher is remembered by.
+    pub const KEPT: usize = 100;
+
+    /// The reports in the order of [`WatcherStore::deliveries`]. Each comes with a number, which for a store to
+    /// call this has to grow from one delivery of a watcher to the next.
+    #[must_use]
+    pub fn in_order(mut numbered: Vec<(i64, Self)>) -> Vec<Self> {
+        numbered.sort_unstable_by_key(|(number, _)| Reverse(*number));
+        let notice_of = |report: &Self| (report.told, report.at, report.deadline);
+        for told in numbered.chunk_by_mut(|(_, one), (_, next)| notice_of(one) == notice_of(next)) {
+            told.reverse();
+        }
+        numbered.into_iter().map(|(_, report)| report).collect()
     }
 }
 

@@ -26,7 +26,8 @@ use nights_watch::domain::{
     Recipient, Timestamp, Watcher, WatcherId,
 };
 use nights_watch::ports::{
-    Claim, Detail, InsertError, Key, Outcome, Record, TransactError, Transacted, WatcherStore,
+    Claim, DeliveryReport, DeliveryState, Detail, InsertError, Key, Outcome, Record, TransactError,
+    Transacted, WatcherStore,
 };
 use tokio::sync::Barrier;
 
@@ -145,6 +146,14 @@ macro_rules! suite {
             a_claim_has_no_more_events_than_are_kept (limit 5),
             deleting_drops_what_is_owed,
             the_oldest_notice_is_that_which_is_owed,
+            a_delivery_is_reported_until_it_is_made,
+            a_refused_one_is_reported_with_the_reason,
+            one_that_waits_for_another_is_reported_as_such,
+            the_newest_notice_is_reported_first_to_each_in_order,
+            of_what_is_settled_the_last_hundred_are_reported,
+            a_claim_that_holds_no_longer_is_not_reported,
+            racing_settlements_are_reported_once,
+            reports_go_with_their_watcher,
         }
         tests! { $open, calls:
             a_ping_changes_nothing,
@@ -374,6 +383,10 @@ async fn list_all(store: &Store, detail: Detail) -> Vec<Record> {
 fn try_again(at: Timestamp) -> Outcome {
     let reason = "the server is away".into();
     Outcome::TryAgain { at, reason }
+}
+
+async fn reports(store: &Store, id: WatcherId) -> Vec<DeliveryReport> {
+    store.deliveries(&id).await.expect("the store answers")
 }
 
 /// What is told by these claims, shortly: `late to a@example.com`, in order of the words.

@@ -23,7 +23,8 @@ use nights_watch::domain::{
     State, Timestamp, Watcher, WatcherId,
 };
 use nights_watch::ports::{
-    Claim, Detail, InsertError, Key, Outcome, Record, StoreError, TransactError, WatcherStore,
+    Claim, DeliveryReport, DeliveryState, Detail, InsertError, Key, Outcome, Record, StoreError,
+    TransactError, WatcherStore,
 };
 
 use crate::mongodb_server::{Database, MongoServer, one_who_fails};
@@ -489,6 +490,15 @@ async fn every_command_survives_faults_that_pass() {
                 .await;
             assert!(held.expect("it answers"), "{case}");
             arm().await;
+            let reports = store.deliveries(&watcher).await.expect("it answers");
+            let is_delivered =
+                |report: &DeliveryReport| matches!(report.state, DeliveryState::Delivered { .. });
+            assert_eq!(
+                reports.iter().map(is_delivered).collect::<Vec<_>>(),
+                [false, true],
+                "{case}: {reports:?}"
+            );
+            arm().await;
             let census = store.census().await.expect("it answers");
             assert_eq!((census.on_time, census.owed), (1, 1), "{case}");
             arm().await;
@@ -592,6 +602,58 @@ async fn a_document_that_would_be_too_large_loses_its_oldest_events_only() {
     assert_eq!(left.len(), 125);
     assert_eq!(left[0].at, at(999 * 60));
     assert_eq!(claim(&store, at(60_001)).await.len(), 2, "both are told");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_without_room_for_reports_is_settled_all_the_same() {
+    const TOO_LARGE: i32 = 10_334;
+    let database = empty().await;
+    let _one = one_who_fails().await;
+    let app = "no-room";
+    let (store, _) = watched(&database, app).await;
+    let watcher = insert(&store, "aaaaaaaa").await;
+    act(&store, watcher, Action::PassDeadline, at(61)).await;
+    let away = Outcome::TryAgain {
+        at: at(62),
+        reason: "away".into(),
+    };
+    for (now, outcome, left) in [(at(61), away, 1), (at(62), Outcome::Delivered, 0)] {
+        let claimed = claim(&store, now).await.remove(0);
+        let rule = doc! { "failCommands": ["update"], "errorCode": TOO_LARGE };
+        database.fail(app, doc! { "times": 1 }, rule).await;
+        let held = store.settle(&claimed.key, &outcome, now).await;
+        database.fail_no_more().await;
+        assert!(held.expect("it answers"));
+        assert_eq!(store.census().await.expect("it answers").owed, left);
+        let reports = store.deliveries(&watcher).await.expect("it answers");
+        assert_eq!(reports.len() as u64, left, "what is owed is always there");
+        for report in reports {
+            let without = DeliveryState::Owed {
+                due: Some(at(62)),
+                failure: None,
+            };
+            assert_eq!((report.state, report.attempts), (without, 1));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_earlier_release_owes_is_made_without_a_report() {
+    let database = empty().await;
+    let store = open(&database).await;
+    let watcher = insert(&store, "aaaaaaaa").await;
+    act(&store, watcher, trigger(), at(61)).await;
+    let earlier = doc! { "nw.owed.$[].deadline": "", "nw.owed.$[].resumed": "" };
+    let watchers = database.watchers().await;
+    let updated = watchers.update_one(doc! {}, doc! { "$unset": earlier });
+    updated.await.expect("it can be written");
+    for number in 0..2 {
+        let claims = claim(&store, at(62 + number)).await;
+        assert_eq!(claims.len(), 1, "it is made");
+        let held = store.settle(&claims[0].key, &Outcome::Delivered, at(62 + number));
+        assert!(held.await.expect("it answers"));
+        assert_eq!(store.deliveries(&watcher).await.expect("it answers"), []);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

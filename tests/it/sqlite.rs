@@ -11,7 +11,8 @@ use nights_watch::domain::{
     Recipient, Search, Timestamp, Watcher, WatcherId,
 };
 use nights_watch::ports::{
-    Claim, Detail, Key, Outcome, Record, StoreError, StoreObserver, TransactError, WatcherStore,
+    Claim, DeliveryReport, DeliveryState, Detail, Key, Outcome, Record, StoreError, StoreObserver,
+    Told, TransactError, WatcherStore,
 };
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -282,6 +283,36 @@ async fn a_retry_stays_due_when_it_was_said() {
 }
 
 #[tokio::test]
+async fn what_became_of_deliveries_is_there_after_it_was_opened_again() {
+    let place = Place::new();
+    let store = place.open();
+    let (watcher, _) = insert(&store, "aaaaaaaa", "One").await;
+    act(&store, watcher.id, trigger(), at(61)).await;
+    act(&store, watcher.id, trigger(), at(122)).await;
+    let refused = Outcome::Refused("no such mailbox".into());
+    for (now, outcome) in [
+        (at(122), refused),
+        (at(123), Outcome::Delivered),
+        (at(124), try_again(at(500))),
+    ] {
+        let claim = claim_one(&store, now, at(200)).await;
+        let held = store.settle(&claim.key, &outcome, now.next()).await;
+        assert!(held.expect("it answers"));
+    }
+    let before = store.deliveries(&watcher.id).await.expect("it answers");
+    assert_eq!(before.len(), 4);
+    store.close().await;
+    drop(store);
+
+    let store = place.open();
+    let after = store.deliveries(&watcher.id).await.expect("it answers");
+    assert_eq!(after, before);
+    let deleted = store.delete(&Key::Id(watcher.id)).await;
+    assert!(deleted.expect("it answers"));
+    assert_eq!(place.count("SELECT count(*) FROM settled"), 0);
+}
+
+#[tokio::test]
 async fn only_one_can_have_it_open() {
     let place = Place::new();
     let store = place.open();
@@ -356,6 +387,51 @@ async fn an_older_schema_is_brought_forward_with_all_that_is_in_it() {
     // It was claimed until far beyond that.
     let claims = store.claim(at(61), at(361), 10).await.expect("it answers");
     assert_eq!(claims.len(), 1);
+}
+
+#[tokio::test]
+async fn a_database_from_before_there_were_reports_is_brought_forward() {
+    let place = Place::new();
+    place.run(include_str!("../../src/adapters/storage/sqlite/schema.sql"));
+    place.run(include_str!(
+        "../../src/adapters/storage/sqlite/schema_2.sql"
+    ));
+    place.run(include_str!(
+        "../../src/adapters/storage/sqlite/schema_3.sql"
+    ));
+    place.run("PRAGMA application_id = 0x4e576368; PRAGMA user_version = 3");
+    place.run(
+        "INSERT INTO watchers VALUES (1, 'aaaaaaaa', 'job', 'Job', '', 60000, '[\"a@x.example\"]', 1, \
+         1426730984885, NULL, NULL, 1426730924885, 1, 1); \
+         INSERT INTO events VALUES (1, 1, 1, NULL, 1426730924885, 'Watcher created'); \
+         INSERT INTO deliveries VALUES (1, 1, 'b@x.example', 'torn {', 1, NULL, 'unreadable', NULL); \
+         INSERT INTO deliveries VALUES (2, 1, 'a@x.example', \
+         '{\"id\":\"6ba7b810-9dad-51d1-80b4-00c04fd430c8\",\"at\":1426730984886,\"name\":\"Job\",\
+         \"description\":\"\",\"periodicity\":60000,\"deadline\":1426730984885,\
+         \"last_event\":1426730924885,\"resumed\":null}', 2, 1426730994885, NULL, 1426730984886)",
+    );
+    let store = place.open();
+    let mut owed = DeliveryReport {
+        told: Told::Late,
+        at: at(60).next(),
+        deadline: at(60),
+        recipient: Recipient::parse("a@x.example").expect("an address"),
+        attempts: 2,
+        state: DeliveryState::Owed {
+            due: Some(at(70)),
+            failure: None,
+        },
+    };
+    let reports = store.deliveries(&id("aaaaaaaa")).await;
+    assert_eq!(reports.expect("it answers"), [owed.clone()]);
+    let claim = claim_one(&store, at(70), at(100)).await;
+    let held = store.settle(&claim.key, &Outcome::Delivered, at(71)).await;
+    assert!(held.expect("it answers"));
+    owed.attempts = 3;
+    owed.state = DeliveryState::Delivered { at: at(71) };
+    let reports = store.deliveries(&id("aaaaaaaa")).await;
+    assert_eq!(reports.expect("it answers"), [owed]);
+    assert_eq!(store.census().await.expect("it answers").refused, 1);
 }
 
 #[tokio::test]
@@ -591,7 +667,7 @@ async fn the_sweep_takes_the_events_of_deleted_watchers() {
 /// answers with what it can read or says that it cannot, and goes on.
 #[tokio::test]
 async fn rows_of_somebody_else_are_read_or_called_corrupt() {
-    const COLUMNS: [(&str, &[&str]); 3] = [
+    const COLUMNS: [(&str, &[&str]); 4] = [
         (
             "watchers",
             &[
@@ -613,7 +689,27 @@ async fn rows_of_somebody_else_are_read_or_called_corrupt() {
         ("events", &["watcher", "number", "previous", "at", "text"]),
         (
             "deliveries",
-            &["recipient", "notice", "attempts", "due", "refused"],
+            &[
+                "recipient",
+                "notice",
+                "attempts",
+                "due",
+                "refused",
+                "failure",
+            ],
+        ),
+        (
+            "settled",
+            &[
+                "delivery",
+                "recipient",
+                "resumed",
+                "at",
+                "deadline",
+                "attempts",
+                "settled",
+                "refused",
+            ],
         ),
     ];
     const VALUES: [&str; 9] = [
@@ -630,7 +726,11 @@ async fn rows_of_somebody_else_are_read_or_called_corrupt() {
     let original = Place::new();
     let store = original.open();
     let (late, _) = insert(&store, "aaaaaaaa", "One").await;
-    act(&store, late.id, Action::PassDeadline, at(61)).await;
+    act(&store, late.id, trigger(), at(61)).await;
+    let told = claim_one(&store, at(61), at(90)).await;
+    let held = store.settle(&told.key, &Outcome::Delivered, at(61)).await;
+    assert!(held.expect("it answers"));
+    act(&store, late.id, Action::PassDeadline, at(122)).await;
     insert(&store, "bbbbbbbb", "Two").await;
     store.close().await;
     drop(store);
@@ -669,6 +769,7 @@ async fn count_corrupt(store: &SqliteStore, watcher: WatcherId, sql: &str) -> us
     note(store.list(&all, None, 10, Detail::Full).await.err());
     note(store.next_deadline().await.err());
     note(store.next_delivery().await.err());
+    note(store.deliveries(&watcher).await.err());
     match store.claim(at(200), at(300), 10).await {
         Ok(claims) => {
             for claim in claims {

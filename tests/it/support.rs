@@ -18,8 +18,9 @@ use nights_watch::app::use_cases::Bells;
 use nights_watch::app::{DeliveryLoop, Health, Metrics, NightsWatch, Scheduler};
 use nights_watch::domain::{Action, Filter, HistoryPolicy, Slug, Timestamp, WatcherId};
 use nights_watch::ports::{
-    Census, Claim, DeliveryKey, Detail, Heartbeat, InsertError, Key, Message, Notifier,
-    NotifyError, Outcome, Progress, Record, StoreError, TransactError, Transacted, WatcherStore,
+    Census, Claim, DeliveryKey, DeliveryReport, Detail, Heartbeat, InsertError, Key, Message,
+    Notifier, NotifyError, Outcome, Progress, Record, StoreError, TransactError, Transacted,
+    WatcherStore,
 };
 use reqwest::header::HeaderMap;
 use reqwest::{Client, Method, RequestBuilder, Url};
@@ -382,6 +383,7 @@ pub(crate) enum Call {
     Ping,
     Census,
     Loops,
+    Deliveries,
     KeepWatch,
 }
 
@@ -506,6 +508,11 @@ impl WatcherStore for HookedStore {
     async fn last_watch(&self) -> Result<Option<Timestamp>, StoreError> {
         (self.hook)(Call::Loops).await?;
         self.inner.last_watch().await
+    }
+
+    async fn deliveries(&self, watcher: &WatcherId) -> Result<Vec<DeliveryReport>, StoreError> {
+        (self.hook)(Call::Deliveries).await?;
+        self.inner.deliveries(watcher).await
     }
 
     async fn oldest_notice(&self) -> Result<Option<Timestamp>, StoreError> {

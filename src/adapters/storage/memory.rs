@@ -11,8 +11,8 @@ use crate::domain::{
     WatcherId,
 };
 use crate::ports::{
-    Census, Claim, Delivery, DeliveryKey, Detail, InsertError, Key, Outcome, Reason, Record,
-    StoreError, TransactError, Transacted, WatcherStore,
+    Census, Claim, Delivery, DeliveryKey, DeliveryReport, DeliveryState, Detail, InsertError, Key,
+    Outcome, Reason, Record, StoreError, TransactError, Transacted, WatcherStore,
 };
 
 /// Keeps everything in memory, under one lock; what it keeps ends with the process.
@@ -33,6 +33,8 @@ struct Contents {
     /// What is owed to each recipient of each watcher, in order; only the first can be due.
     queues: HashMap<(WatcherId, Recipient), VecDeque<i64>>,
     refused: BTreeMap<(WatcherId, Recipient), Reason>,
+    /// What was settled for good, by the number of the delivery, in the order of the settlements.
+    settled: HashMap<WatcherId, VecDeque<(i64, DeliveryReport)>>,
     last_number: i64,
     watched: Option<Timestamp>,
 }
@@ -50,6 +52,8 @@ struct Owed {
     token: u64,
     /// Absent while an earlier delivery to the same recipient is owed.
     due: Option<Timestamp>,
+    /// Why the last attempt failed.
+    failure: Option<Reason>,
 }
 
 impl MemoryStore {
@@ -137,6 +141,7 @@ impl Contents {
                     delivery,
                     token: 0,
                     due: None,
+                    failure: None,
                 },
             );
             let queue = self.queues.entry((watcher, recipient.clone())).or_default();
@@ -178,6 +183,24 @@ impl Contents {
             delivery: owed.delivery.clone(),
             events: events.cloned().collect(),
         })
+    }
+}
+
+impl Owed {
+    fn report(&self, state: DeliveryState) -> DeliveryReport {
+        let Delivery {
+            notice,
+            recipient,
+            attempts,
+        } = &self.delivery;
+        DeliveryReport {
+            told: notice.kind.into(),
+            at: notice.at,
+            deadline: notice.deadline,
+            recipient: recipient.clone(),
+            attempts: *attempts,
+            state,
+        }
     }
 }
 
@@ -306,6 +329,7 @@ impl WatcherStore for MemoryStore {
         });
         contents.queues.retain(|(watcher, _), _| *watcher != id);
         contents.refused.retain(|(watcher, _), _| *watcher != id);
+        contents.settled.remove(&id);
         Ok(true)
     }
 
@@ -358,17 +382,30 @@ impl WatcherStore for MemoryStore {
         if owed.token != claim.token || owed.watcher != claim.watcher {
             return Ok(false);
         }
-        if let Outcome::TryAgain { at, .. } = outcome {
-            owed.delivery.attempts += 1;
-            // From now on the claim holds no longer.
-            owed.token += 1;
-            contents.set_due(claim.number, Some(*at));
-            return Ok(true);
-        }
+        owed.delivery.attempts += 1;
+        let state = match outcome {
+            Outcome::TryAgain { at, reason } => {
+                owed.failure = Some(reason.clone());
+                // From now on the claim holds no longer.
+                owed.token += 1;
+                contents.set_due(claim.number, Some(*at));
+                return Ok(true);
+            }
+            Outcome::Delivered => DeliveryState::Delivered { at: now },
+            Outcome::Refused(reason) => DeliveryState::Refused {
+                at: now,
+                reason: reason.clone(),
+            },
+        };
         contents.set_due(claim.number, None);
         let Some(settled) = contents.owed.remove(&claim.number) else {
             return Ok(false);
         };
+        let kept = contents.settled.entry(claim.watcher).or_default();
+        kept.push_back((claim.number, settled.report(state)));
+        if kept.len() > DeliveryReport::KEPT {
+            kept.pop_front();
+        }
         let to = (claim.watcher, settled.delivery.recipient);
         if let Some(queue) = contents.queues.get_mut(&to) {
             queue.pop_front();
@@ -382,6 +419,20 @@ impl WatcherStore for MemoryStore {
             contents.refused.insert(to, reason.clone());
         }
         Ok(true)
+    }
+
+    async fn deliveries(&self, watcher: &WatcherId) -> Result<Vec<DeliveryReport>, StoreError> {
+        let contents = self.open()?;
+        let owed = contents.owed.iter();
+        let owed = owed.filter(|(_, owed)| owed.watcher == *watcher);
+        let owed = owed.map(|(number, owed)| {
+            let (due, failure) = (owed.due, owed.failure.clone());
+            (*number, owed.report(DeliveryState::Owed { due, failure }))
+        });
+        let settled = contents.settled.get(watcher).into_iter().flatten();
+        Ok(DeliveryReport::in_order(
+            owed.chain(settled.cloned()).collect(),
+        ))
     }
 
     async fn keep_watch(&self, now: Timestamp) -> Result<(), StoreError> {

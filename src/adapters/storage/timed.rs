@@ -7,8 +7,8 @@ use async_trait::async_trait;
 
 use crate::domain::{Action, Filter, Slug, Timestamp, WatcherId};
 use crate::ports::{
-    Census, Claim, DeliveryKey, Detail, InsertError, Key, Outcome, Record, StoreError,
-    StoreObserver, TransactError, Transacted, WatcherStore,
+    Census, Claim, DeliveryKey, DeliveryReport, Detail, InsertError, Key, Outcome, Record,
+    StoreError, StoreObserver, TransactError, Transacted, WatcherStore,
 };
 
 /// A store that is another one, and tells an observer of each call that was waited for to its end.
@@ -56,6 +56,7 @@ hand_on! {
     next_delivery() -> Result<Option<Timestamp>, StoreError>;
     claim(now: Timestamp, lease_end: Timestamp, limit: usize) -> Result<Vec<Claim>, StoreError>;
     settle(claim: &DeliveryKey, outcome: &Outcome, now: Timestamp) -> Result<bool, StoreError>;
+    deliveries(watcher: &WatcherId) -> Result<Vec<DeliveryReport>, StoreError>;
     oldest_notice() -> Result<Option<Timestamp>, StoreError>;
     census() -> Result<Census, StoreError>;
     ping() -> Result<(), StoreError>;

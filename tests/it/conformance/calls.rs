@@ -99,6 +99,7 @@ pub(super) async fn a_closed_store_refuses_everything(store: Store) {
             .settle(&claimed.key, &Outcome::Delivered, at(101))
             .await,
     );
+    check_unavailable(store.deliveries(&watcher.id).await);
     check_unavailable(store.census().await);
     check_unavailable(store.ping().await);
     store.close().await;
@@ -230,6 +231,7 @@ pub(super) async fn dropped_reads_leave_the_store_usable(store: Store) {
         drop_after(polls, store.list(&filter, None, 10, Detail::Full)).await;
         drop_after(polls, store.next_deadline()).await;
         drop_after(polls, store.census()).await;
+        drop_after(polls, store.deliveries(&watcher.id)).await;
         drop_after(polls, store.overdue(at(1), 10)).await;
         drop_after(polls, store.ping()).await;
     }

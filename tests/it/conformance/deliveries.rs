@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use nights_watch::domain::{Notice, NoticeKind, Update};
-use nights_watch::ports::Census;
+use nights_watch::ports::{Census, Reason, Told};
 
 use super::*;
 
@@ -576,4 +576,294 @@ pub(super) async fn deleting_drops_what_is_owed(store: Store) {
     check_counts(store.census().await.unwrap(), 0, 0);
     assert_eq!(next_delivery(&store).await, None);
     assert_eq!(claim(&store, at(1_000)).await, []);
+}
+
+// What is told of deliveries.
+
+/// The only delivery of a watcher that there is a report on.
+async fn report(store: &Store, id: WatcherId) -> DeliveryReport {
+    let mut reports = reports(store, id).await;
+    assert_eq!(reports.len(), 1, "{reports:?}");
+    reports.remove(0)
+}
+
+fn owed(due: Option<Timestamp>, failure: Option<&str>) -> DeliveryState {
+    let failure = failure.map(Reason::from);
+    DeliveryState::Owed { due, failure }
+}
+
+/// What was told to whom and how that stands, shortly: `late to a@x.example: delivered`.
+fn said_of(reports: &[DeliveryReport]) -> Vec<String> {
+    let say = |report: &DeliveryReport| {
+        let told = match report.told {
+            Told::Late => "late",
+            Told::Resumed => "resumed",
+        };
+        let state = match report.state {
+            DeliveryState::Owed { due: None, .. } => "waits",
+            DeliveryState::Owed { .. } => "owed",
+            DeliveryState::Delivered { .. } => "delivered",
+            DeliveryState::Refused { .. } => "refused",
+        };
+        format!("{told} to {}: {state}", report.recipient)
+    };
+    reports.iter().map(say).collect()
+}
+
+pub(super) async fn a_delivery_is_reported_until_it_is_made(store: Store) {
+    let (watcher, notice) = late(&store, "Job", &["a@x.example"]).await;
+    let mut expected = DeliveryReport {
+        told: Told::Late,
+        at: notice.at,
+        deadline: at(MINUTE),
+        recipient: person("a@x.example"),
+        attempts: 0,
+        state: owed(Some(late_at()), None),
+    };
+    assert_eq!(report(&store, watcher.id).await, expected);
+
+    let mut now = at(100);
+    for reason in ["no answer", "a wrong password"] {
+        let lease_end = now.after(Duration::from_secs(30));
+        let claimed = store.claim(now, lease_end, 10).await.unwrap().remove(0);
+        let DeliveryState::Owed { due, .. } = &mut expected.state else {
+            unreachable!("it is owed")
+        };
+        *due = Some(lease_end);
+        assert_eq!(report(&store, watcher.id).await, expected, "while claimed");
+        let again = Outcome::TryAgain {
+            at: lease_end.next(),
+            reason: reason.into(),
+        };
+        assert!(settle(&store, &claimed, again, now.next()).await);
+        expected.attempts += 1;
+        expected.state = owed(Some(lease_end.next()), Some(reason));
+        assert_eq!(report(&store, watcher.id).await, expected);
+        now = lease_end.next();
+    }
+
+    let claimed = claim_one(&store, now).await;
+    assert!(settle(&store, &claimed, Outcome::Delivered, at(500)).await);
+    expected.attempts = 3;
+    expected.state = DeliveryState::Delivered { at: at(500) };
+    assert_eq!(report(&store, watcher.id).await, expected);
+
+    // It is told of, and owed no more.
+    check_counts(store.census().await.unwrap(), 0, 0);
+    assert_eq!(next_delivery(&store).await, None);
+    assert_eq!(oldest(&store).await, None);
+    assert_eq!(claim(&store, at(100_000)).await, []);
+}
+
+pub(super) async fn a_refused_one_is_reported_with_the_reason(store: Store) {
+    let (watcher, late_notice) = late(&store, "Job", &["a@x.example"]).await;
+    let claimed = claim_one(&store, at(70)).await;
+    assert!(settle(&store, &claimed, refused(), at(71)).await);
+    let refusal = DeliveryReport {
+        told: Told::Late,
+        at: late_notice.at,
+        deadline: at(MINUTE),
+        recipient: person("a@x.example"),
+        attempts: 1,
+        state: DeliveryState::Refused {
+            at: at(71),
+            reason: "no such mailbox".into(),
+        },
+    };
+    assert_eq!(report(&store, watcher.id).await, refusal);
+    check_counts(store.census().await.unwrap(), 0, 1);
+
+    // It is still told of when it is counted no more.
+    act(&store, watcher.id, trigger(), at(80)).await;
+    let claimed = claim_one(&store, at(80)).await;
+    assert!(settle(&store, &claimed, Outcome::Delivered, at(81)).await);
+    check_counts(store.census().await.unwrap(), 0, 0);
+    let resumption = DeliveryReport {
+        told: Told::Resumed,
+        at: at(80),
+        state: DeliveryState::Delivered { at: at(81) },
+        ..refusal.clone()
+    };
+    assert_eq!(reports(&store, watcher.id).await, [resumption, refusal]);
+}
+
+pub(super) async fn one_that_waits_for_another_is_reported_as_such(store: Store) {
+    let (watcher, _) = late(&store, "Job", &["a@x.example"]).await;
+    act(&store, watcher.id, trigger(), at(70)).await;
+    let states = async || {
+        let reports = reports(&store, watcher.id).await;
+        let states: Vec<_> = reports.into_iter().map(|report| report.state).collect();
+        states
+    };
+    let first = owed(Some(late_at()), None);
+    assert_eq!(states().await, [owed(None, None), first]);
+    let claimed = claim_one(&store, at(70)).await;
+    let later = try_again(at(90));
+    assert!(settle(&store, &claimed, later, at(71)).await);
+    let first = owed(Some(at(90)), Some("the server is away"));
+    assert_eq!(states().await, [owed(None, None), first]);
+    let claimed = claim_one(&store, at(90)).await;
+    assert!(settle(&store, &claimed, Outcome::Delivered, at(91)).await);
+    let first = DeliveryState::Delivered { at: at(91) };
+    assert_eq!(states().await, [owed(Some(at(91)), None), first]);
+}
+
+pub(super) async fn the_newest_notice_is_reported_first_to_each_in_order(store: Store) {
+    let people = ["c@x.example", "a@x.example", "b@x.example"];
+    let watcher = insert(&store, told("Job", &people)).await;
+    // Both notices arise at one instant.
+    act(&store, watcher.id, trigger(), at(100)).await;
+    let expected = [
+        "resumed to c@x.example: waits",
+        "resumed to a@x.example: waits",
+        "resumed to b@x.example: waits",
+        "late to c@x.example: owed",
+        "late to a@x.example: owed",
+        "late to b@x.example: owed",
+    ];
+    assert_eq!(said_of(&reports(&store, watcher.id).await), expected);
+
+    let claims = claim(&store, at(100)).await;
+    let settled = [
+        ("b@x.example", Outcome::Delivered),
+        ("a@x.example", refused()),
+    ];
+    for (number, (to, outcome)) in settled.into_iter().enumerate() {
+        let claimed = claims
+            .iter()
+            .find(|claim| claim.delivery.recipient == person(to))
+            .expect("it was claimed");
+        assert!(settle(&store, claimed, outcome, at(101 + number as u64)).await);
+    }
+    // A clock that steps back makes nothing older.
+    act(
+        &store,
+        watcher.id,
+        Action::Pause(Comment::default()),
+        at(90),
+    )
+    .await;
+    act(&store, watcher.id, unpause(), at(20)).await;
+    make_late(&store, watcher.id, at(20 + MINUTE).next()).await;
+    let expected = [
+        "late to c@x.example: waits",
+        "late to a@x.example: waits",
+        "late to b@x.example: waits",
+        "resumed to c@x.example: waits",
+        "resumed to a@x.example: owed",
+        "resumed to b@x.example: owed",
+        "late to c@x.example: owed",
+        "late to a@x.example: refused",
+        "late to b@x.example: delivered",
+    ];
+    assert_eq!(said_of(&reports(&store, watcher.id).await), expected);
+}
+
+pub(super) async fn of_what_is_settled_the_last_hundred_are_reported(store: Store) {
+    let people: Vec<String> = (0..=DeliveryReport::KEPT / 2)
+        .map(|number| format!("p{number}@x.example"))
+        .collect();
+    let people: Vec<&str> = people.iter().map(String::as_str).collect();
+    let (watcher, _) = late(&store, "Job", &people).await;
+    act(&store, watcher.id, trigger(), at(70)).await;
+    let mut settled = Vec::new();
+    let mut last = async |claimed: &Claim, outcome: Outcome| {
+        assert!(settle(&store, claimed, outcome, at(71)).await);
+        settled.extend(told_by(std::slice::from_ref(claimed)));
+        let reports = reports(&store, watcher.id).await;
+        let ended = |report: &&DeliveryReport| !matches!(report.state, DeliveryState::Owed { .. });
+        let reported: HashSet<String> = said_of(&reports)
+            .iter()
+            .zip(&reports)
+            .filter(|(_, report)| ended(report))
+            .map(|(said, _)| said.rsplit_once(": ").expect("a state").0.to_owned())
+            .collect();
+        let first = settled.len().saturating_sub(DeliveryReport::KEPT);
+        let expected: HashSet<String> = settled[first..].iter().cloned().collect();
+        assert_eq!(reported, expected);
+        reports.len() - reported.len()
+    };
+    let mut owed = people.len() * 2;
+    let mut slow = None;
+    for _ in 0..2 {
+        for claimed in claim(&store, at(71)).await {
+            if slow.is_none() {
+                let later = try_again(at(1_000));
+                assert!(settle(&store, &claimed, later, at(71)).await);
+                slow = Some(claimed.delivery.recipient);
+            } else {
+                owed -= 1;
+                assert_eq!(last(&claimed, Outcome::Delivered).await, owed);
+            }
+        }
+    }
+    assert_eq!(owed, 2, "as many as are kept are settled");
+
+    // It counts when they were settled, not when their notices arose.
+    for outcome in [refused(), Outcome::Delivered] {
+        let claimed = claim_one(&store, at(1_000)).await;
+        assert_eq!(Some(&claimed.delivery.recipient), slow.as_ref());
+        owed -= 1;
+        assert_eq!(last(&claimed, outcome).await, owed);
+    }
+    assert_eq!(
+        reports(&store, watcher.id).await.len(),
+        DeliveryReport::KEPT
+    );
+}
+
+pub(super) async fn a_claim_that_holds_no_longer_is_not_reported(store: Store) {
+    let (watcher, _) = late(&store, "Job", &["a@x.example"]).await;
+    let stale = store.claim(at(100), at(130), 10).await.unwrap().remove(0);
+    let held = store.claim(at(130), at(160), 10).await.unwrap().remove(0);
+    let check_stale = async || {
+        let before = report(&store, watcher.id).await;
+        for outcome in [Outcome::Delivered, try_again(at(131)), refused()] {
+            assert!(!settle(&store, &stale, outcome, at(131)).await);
+            assert_eq!(report(&store, watcher.id).await, before);
+        }
+    };
+    check_stale().await;
+    assert!(settle(&store, &held, Outcome::Delivered, at(132)).await);
+    check_stale().await;
+}
+
+pub(super) async fn racing_settlements_are_reported_once(store: Store) {
+    let (watcher, _) = late(&store, "Job", &["a@x.example"]).await;
+    let claimed = claim_one(&store, at(100)).await;
+    let answers = race(8, |_| {
+        let (store, claimed) = (Arc::clone(&store), claimed.clone());
+        async move { settle(&store, &claimed, Outcome::Delivered, at(101)).await }
+    });
+    let held = answers.await.into_iter().filter(|held| *held).count();
+    assert_eq!(held, 1);
+    assert_eq!(report(&store, watcher.id).await.attempts, 1);
+}
+
+pub(super) async fn reports_go_with_their_watcher(store: Store) {
+    assert_eq!(reports(&store, fresh_id()).await, []);
+    let (gone, _) = late(&store, "Gone", &["a@x.example", "b@x.example"]).await;
+    let (stays, _) = late(&store, "Stays", &["a@x.example"]).await;
+    for claimed in store.claim(at(100), at(130), 3).await.unwrap() {
+        if claimed.delivery.recipient == person("a@x.example") {
+            assert!(settle(&store, &claimed, Outcome::Delivered, at(101)).await);
+        }
+    }
+    let said = said_of(&reports(&store, gone.id).await);
+    assert_eq!(
+        said,
+        [
+            "late to a@x.example: delivered",
+            "late to b@x.example: owed"
+        ]
+    );
+    assert!(store.delete(&Key::Id(gone.id)).await.unwrap());
+    assert_eq!(reports(&store, gone.id).await, []);
+    let said = said_of(&reports(&store, stays.id).await);
+    assert_eq!(said, ["late to a@x.example: delivered"]);
+
+    // Nor does another watcher get them that is given the same letters.
+    let again = Watcher::create(gone.id, told("Again", &["a@x.example"]), at(200));
+    store.insert(&again.into()).await.expect("it is free again");
+    assert_eq!(reports(&store, gone.id).await, []);
 }

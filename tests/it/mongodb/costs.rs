@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use mongodb::bson::{Bson, doc};
+use mongodb::bson::{Bson, Document, doc};
 use mongodb::event::command::{CommandEvent, CommandStartedEvent};
-use nights_watch::domain::{Action, Comment, Notice, Timestamp};
-use nights_watch::ports::{Detail, Key, Outcome, Transacted, WatcherStore};
+use nights_watch::domain::{Action, Comment, Filter, Notice, Slug, Timestamp};
+use nights_watch::ports::{DeliveryReport, Detail, Key, Outcome, Reason, Transacted, WatcherStore};
 
 use super::{Database, MongoStore, at, date, empty, heard, id, is_about_watchers, theirs, trigger};
 
@@ -124,6 +124,13 @@ impl Metered {
         let triggered = self.act("a trigger", letters, trigger(), now(1)).await;
         assert!(!triggered.change.recovered && !triggered.change.unpaused);
 
+        // The page that begins with it.
+        let (all, before) = (Filter::default(), format!("job-{}", &letters[1..]));
+        let before = Slug::from_text(before);
+        let page = store.list(&all, Some(&before), 1, Detail::Summary);
+        let page = self.pay("a page", page).await;
+        assert_eq!(page[0].watcher.id, id(letters));
+
         let next = self.pay("the next deadline", store.next_deadline()).await;
         assert_eq!(next, Some(now(61)));
         let nobody = self.pay("nobody overdue", store.overdue(now(61), 100));
@@ -163,6 +170,17 @@ async fn others(database: &Database, numbers: std::ops::Range<u8>, each: char) {
     written.expect("they are written");
 }
 
+/// What this program has in the document of a watcher about which there is as much to report as is kept.
+fn reported() -> Document {
+    let why = "x".repeat(Reason::MAX_CHARS);
+    let refused = doc! {
+        "n": 1_i64, "at": date(at(1)), "deadline": date(at(1)), "to": "b@x.example", "resumed": false,
+        "tries": 1_i64, "done": date(at(1)), "why": &why,
+    };
+    let settled = vec![refused; DeliveryReport::KEPT];
+    doc! { "rev": 1_i64, "failures": { "n1": why }, "settled": settled }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_costs_the_same_whatever_there_is() {
     /// How many lives it takes until a watcher remembers as many changes as it ever will.
@@ -170,9 +188,14 @@ async fn everything_costs_the_same_whatever_there_is() {
     let database = empty().await;
     let watchers = database.watchers().await;
     // Both have more events than a message shows; how many more is not to be felt.
-    for (letters, events) in [("aaaaaaaa", 40), ("bbbbbbbb", 1_000)] {
+    // Nor is what became of many deliveries.
+    for (letters, events, ours) in [
+        ("aaaaaaaa", 40, None),
+        ("bbbbbbbb", 1_000, Some(reported())),
+    ] {
         let mut document = theirs(letters, events);
         document.extend(doc! { "paused": true, "deadline": Bson::Null, "emails": ["a@x.example"] });
+        document.extend(ours.map(|ours| ("nw".to_owned(), ours.into())));
         watchers.insert_one(document).await.expect("it is written");
     }
     others(&database, 0..5, 'a').await;
@@ -201,6 +224,7 @@ async fn everything_costs_the_same_whatever_there_is() {
     let expected = [
         ("waking", 2),
         ("a trigger", 2),
+        ("a page", 1),
         ("the next deadline", 1),
         ("nobody overdue", 1),
         ("one overdue", 1),

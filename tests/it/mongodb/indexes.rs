@@ -291,6 +291,8 @@ async fn ask_everything(store: &MongoStore, fail: impl AsyncFn()) {
         assert!(held.expect("it answers"));
     }
     assert!(claims.len() > outcomes.len(), "one is left to be buried");
+    let reports = store.deliveries(&claims[0].key.watcher).await;
+    assert_eq!(reports.expect("it answers").len(), 1);
     let census = store.census().await.expect("it answers");
     assert_eq!((census.owed, census.refused), (2, 1), "{census:?}");
     store.ping().await.expect("it answers");

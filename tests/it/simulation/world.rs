@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use nights_watch::adapters::clock::ManualClock;
 use nights_watch::domain::{Action, Filter, Slug, Timestamp, WatcherId};
 use nights_watch::ports::{
-    Census, Claim, Clock, DeliveryKey, Detail, InsertError, Key, Message, Notifier, NotifyError,
-    Outcome, Progress, Record, StoreError, TransactError, Transacted, WatcherStore,
+    Census, Claim, Clock, DeliveryKey, DeliveryReport, Detail, InsertError, Key, Message, Notifier,
+    NotifyError, Outcome, Progress, Record, StoreError, TransactError, Transacted, WatcherStore,
 };
 use tokio::sync::{Notify, oneshot};
 
@@ -390,6 +390,10 @@ impl WatcherStore for Port {
     async fn last_watch(&self) -> Result<Option<Timestamp>, StoreError> {
         let inner = self.store.last_watch();
         self.ask("asks who watched", inner, |_, _| Ok(())).await
+    }
+
+    async fn deliveries(&self, watcher: &WatcherId) -> Result<Vec<DeliveryReport>, StoreError> {
+        self.store.deliveries(watcher).await
     }
 
     async fn oldest_notice(&self) -> Result<Option<Timestamp>, StoreError> {

@@ -13,6 +13,8 @@
 //! | `owed` | the deliveries that are owed, in the order of their notices |
 //! | `due` | the earliest `due` among these |
 //! | `refused` | deliveries that were refused for good, one a recipient |
+//! | `failures` | why deliveries that are owed could not be made yet, by `n` and their number |
+//! | `settled` | what became of the deliveries that were settled for good last, newest last |
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -25,7 +27,7 @@ use crate::domain::{
     Description, Event, HistoryPolicy, Name, Notice, NoticeId, NoticeKind, Periodicity, Recipient,
     Slug, State, Timestamp, Watcher, WatcherId,
 };
-use crate::ports::{Detail, Record, StoreError};
+use crate::ports::{DeliveryReport, DeliveryState, Detail, Reason, Record, StoreError, Told};
 
 /// The highest revision or number: nobody counts that far, and counting on from there does not overflow.
 const HIGHEST: i64 = i64::MAX / 2;
@@ -35,6 +37,8 @@ pub(super) const REMEMBERED: usize = 32;
 const MOST_NOTICES: usize = 1_000;
 /// How many deliveries.
 const MOST_OWED: usize = 10_000;
+/// Why those are refused that gave way.
+const TOO_MANY: &str = "too many notices were owed";
 /// How many refusals a watcher keeps.
 const MOST_REFUSED: usize = 200;
 
@@ -94,6 +98,12 @@ pub(super) struct Owed {
     /// When the notice arose; absent if an earlier release wrote it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) at: Option<DateTime>,
+    /// The one that was missed; absent if an earlier release wrote it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deadline: Option<DateTime>,
+    /// Whether the notice tells of the end of a lateness.
+    #[serde(default)]
+    resumed: bool,
     pub(super) to: String,
     /// Absent while an earlier one to the same recipient is owed.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -110,6 +120,24 @@ pub(super) struct Owed {
 struct Refused {
     to: String,
     why: String,
+}
+
+/// What became of a delivery.
+#[derive(Serialize, Deserialize)]
+struct Settled {
+    #[serde(rename = "n")]
+    number: i64,
+    at: DateTime,
+    deadline: DateTime,
+    #[serde(default)]
+    resumed: bool,
+    to: String,
+    #[serde(rename = "tries")]
+    attempts: i64,
+    done: DateTime,
+    /// Present if it was refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
 }
 
 /// A notice without its recipients: those have deliveries of their own.
@@ -145,14 +173,22 @@ pub(super) enum Fields {
     Books,
     /// A claim's notices, and so many of the newest events.
     Claimed(usize),
+    /// The deliveries and what became of them.
+    Reports,
 }
 
 impl Fields {
     pub(super) fn document(self) -> Document {
         let (mut fields, detail) = match self {
-            Self::Transition(detail) => (doc! { "nw.notices": 0 }, detail),
+            Self::Transition(detail) => {
+                let others = doc! { "nw.notices": 0, "nw.failures": 0, "nw.settled": 0 };
+                (others, detail)
+            }
             Self::Watcher(detail) => {
-                let books = doc! { "nw.notices": 0, "nw.owed": 0, "nw.refused": 0, "nw.ops": 0 };
+                let books = doc! {
+                    "nw.notices": 0, "nw.owed": 0, "nw.refused": 0, "nw.ops": 0, "nw.failures": 0,
+                    "nw.settled": 0,
+                };
                 (books, detail)
             }
             Self::Books => {
@@ -164,6 +200,7 @@ impl Fields {
                 let events = i64::try_from(events).unwrap_or(i64::MAX);
                 return doc! { "id": 1, "history": { "$slice": events }, "nw.notices": 1 };
             }
+            Self::Reports => return doc! { "nw.owed": 1, "nw.failures": 1, "nw.settled": 1 },
         };
         // The newest event is part of the watcher.
         if detail == Detail::Summary {
@@ -445,7 +482,7 @@ impl Books {
     ) {
         for notice in notices {
             if notice.kind == NoticeKind::Late {
-                self.make_room(room, update);
+                self.make_room(room, now, update);
             }
             let form = NoticeForm::of(notice);
             self.last_number += 1;
@@ -457,6 +494,8 @@ impl Books {
                     number: self.last_number,
                     notice: number,
                     at: Some(date(notice.at)),
+                    deadline: Some(date(notice.deadline)),
+                    resumed: Told::from(notice.kind) == Told::Resumed,
                     to: recipient.as_str().to_owned(),
                     due: is_first.then(|| date(now)),
                     token: 0,
@@ -474,7 +513,7 @@ impl Books {
 
     /// Of very many notices that somebody could not be told yet the newest give way, two by two: a lateness and
     /// its end. Whoever misses them reads of those before and after, and the refusals tell.
-    fn make_room(&mut self, room: Room, update: &mut Update) {
+    fn make_room(&mut self, room: Room, now: Timestamp, update: &mut Update) {
         let begun = |owed: &&Owed| owed.due.is_some();
         let begun: HashSet<i64> = self
             .owed
@@ -500,7 +539,8 @@ impl Books {
                 .partition(|owed| pair.contains(&owed.notice));
             (count, self.owed) = (count - 2, kept);
             for owed in &gone {
-                self.refuse(&owed.to, "too many notices were owed");
+                self.refuse(&owed.to, TOO_MANY);
+                update.settled(owed, Some(TOO_MANY), now);
             }
             self.note_refused(update);
             tracing::warn!(
@@ -576,8 +616,15 @@ impl Books {
         self.owed.iter().position(is_it)
     }
 
-    pub(super) fn try_again(&mut self, place: usize, at: Timestamp, update: &mut Update) {
+    pub(super) fn try_again(
+        &mut self,
+        place: usize,
+        at: Timestamp,
+        reason: &str,
+        update: &mut Update,
+    ) {
         let owed = &mut self.owed[place];
+        update.failure = Some((failure_of(owed.number), reason.to_owned()));
         owed.attempts = owed.attempts.saturating_add(1);
         owed.by = None;
         owed.due = Some(date(at));
@@ -592,7 +639,12 @@ impl Books {
         now: Timestamp,
         update: &mut Update,
     ) {
-        let done = self.owed.remove(place);
+        let mut done = self.owed.remove(place);
+        if done.attempts > 0 {
+            update.unset(failure_of(done.number));
+        }
+        done.attempts = done.attempts.saturating_add(1);
+        update.settled(&done, refused, now);
         if let Some(next) = self.owed.iter_mut().find(|owed| owed.to == done.to) {
             next.due = Some(date(now));
         }
@@ -638,6 +690,86 @@ fn read_form<T: for<'de> Deserialize<'de>>(form: &Bson) -> Option<T> {
 
 fn to_form<T: Serialize>(value: &T) -> Option<Bson> {
     serialize_to_document(value).ok().map(Bson::Document)
+}
+
+/// Where the last failure of the delivery with this number stands.
+fn failure_of(number: i64) -> String {
+    format!("nw.failures.n{number}")
+}
+
+/// How the deliveries of a document stand, and what became of others. What cannot be read is left out.
+pub(super) fn read_reports(document: &Document) -> Vec<DeliveryReport> {
+    let Some(ours) = ours(document) else {
+        return Vec::new();
+    };
+    let failures = ours.get_document("failures").ok();
+    let failure_of = |number: i64| failures?.get_str(format!("n{number}")).ok();
+    let owed = list(ours, "owed").filter_map(read_form::<Owed>);
+    let owed = owed.filter_map(|owed| {
+        let failure = failure_of(owed.number).map(Reason::from);
+        Some((owed.number, owed.into_report(failure)?))
+    });
+    let settled = list(ours, "settled").filter_map(read_form::<Settled>);
+    let settled = settled.map(|settled| (settled.number, settled.into_report()));
+    DeliveryReport::in_order(owed.chain(settled).collect())
+}
+
+impl Owed {
+    /// `None` if an earlier release has written it: it did not say enough.
+    fn into_report(self, failure: Option<Reason>) -> Option<DeliveryReport> {
+        let due = self.due.map(timestamp);
+        Some(DeliveryReport {
+            told: told(self.resumed),
+            at: timestamp(self.at?),
+            deadline: timestamp(self.deadline?),
+            recipient: Recipient::from_stored(self.to),
+            attempts: tries(self.attempts),
+            state: DeliveryState::Owed { due, failure },
+        })
+    }
+}
+
+impl Settled {
+    /// `None` if an earlier release has written what is owed: it did not say enough.
+    fn of(owed: &Owed, refused: Option<&str>, now: Timestamp) -> Option<Self> {
+        Some(Self {
+            number: owed.number,
+            at: owed.at?,
+            deadline: owed.deadline?,
+            resumed: owed.resumed,
+            to: owed.to.clone(),
+            attempts: owed.attempts,
+            done: date(now),
+            why: refused.map(str::to_owned),
+        })
+    }
+
+    fn into_report(self) -> DeliveryReport {
+        let at = timestamp(self.done);
+        DeliveryReport {
+            told: told(self.resumed),
+            at: timestamp(self.at),
+            deadline: timestamp(self.deadline),
+            recipient: Recipient::from_stored(self.to),
+            attempts: tries(self.attempts),
+            state: match self.why.map(Reason::from) {
+                Some(reason) => DeliveryState::Refused { at, reason },
+                None => DeliveryState::Delivered { at },
+            },
+        }
+    }
+}
+
+fn told(is_resumed: bool) -> Told {
+    if is_resumed {
+        Told::Resumed
+    } else {
+        Told::Late
+    }
+}
+
+pub(super) fn tries(attempts: i64) -> u32 {
+    u32::try_from(attempts).unwrap_or(u32::MAX)
 }
 
 /// When the oldest notice arose that a document owes.
@@ -710,9 +842,28 @@ pub(super) struct Update {
     set: Document,
     unset: Document,
     push: Document,
+    /// What became of deliveries.
+    settled: Array,
+    /// Why one has failed, and where that stands.
+    failure: Option<(String, String)>,
 }
 
 impl Update {
+    /// Notes what became of a delivery.
+    fn settled(&mut self, owed: &Owed, refused: Option<&str>, now: Timestamp) {
+        let settled = Settled::of(owed, refused, now);
+        self.settled.extend(settled.as_ref().and_then(to_form));
+    }
+
+    /// The same without what is only for people to read: for a document that has no room for it.
+    pub(super) fn without_reports(self) -> Self {
+        Self {
+            settled: Array::new(),
+            failure: None,
+            ..self
+        }
+    }
+
     fn set(&mut self, field: impl Into<String>, value: impl Into<Bson>) {
         self.set.insert(field, value);
     }
@@ -769,6 +920,14 @@ impl Update {
         self.set("nw.rev", books.revision.unwrap_or(0) + 1);
         self.push
             .insert("nw.ops", doc! { "$each": [operation], "$slice": keep });
+        if !self.settled.is_empty() {
+            let keep = -i64::try_from(DeliveryReport::KEPT).unwrap_or(i64::MAX);
+            let push = doc! { "$each": self.settled, "$slice": keep };
+            self.push.insert("nw.settled", push);
+        }
+        if let Some((field, reason)) = self.failure {
+            self.set.insert(field, reason);
+        }
         let mut update = doc! { "$set": self.set, "$push": self.push };
         if !self.unset.is_empty() {
             update.insert("$unset", self.unset);

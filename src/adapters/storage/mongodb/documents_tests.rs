@@ -46,9 +46,9 @@ fn any_value() -> impl Strategy<Value = Bson> {
     })
 }
 
-const FIELDS: [&str; 16] = [
+const FIELDS: [&str; 20] = [
     "rev", "ops", "late", "numbered", "notices", "owed", "due", "refused", "n", "notice", "to",
-    "token", "by", "tries", "why", "n1",
+    "token", "by", "tries", "why", "n1", "failures", "settled", "deadline", "resumed",
 ];
 
 /// A value as `usual`, most of the time.
@@ -113,7 +113,22 @@ fn any_document() -> impl Strategy<Value = Document> {
         ("token", number()),
         ("by", number()),
         ("tries", number()),
+        ("deadline", date_field()),
+        (
+            "resumed",
+            mostly(any::<bool>().prop_map(Bson::Boolean)).boxed(),
+        ),
     ]);
+    let settled = form(vec![
+        ("n", number()),
+        ("at", date_field()),
+        ("deadline", date_field()),
+        ("to", text("[ab]@x")),
+        ("tries", number()),
+        ("done", date_field()),
+        ("why", weighted(0.5, ".*".prop_map(Bson::String)).boxed()),
+    ]);
+    let failures = form(vec![("n1", text(".*"))]);
     let ours = form(vec![
         ("rev", number()),
         ("ops", array(prop_oneof![Just(Bson::Int64(7)), any_value()])),
@@ -125,6 +140,8 @@ fn any_document() -> impl Strategy<Value = Document> {
         ),
         ("owed", array(owed)),
         ("refused", array(any_value())),
+        ("failures", mostly(failures).boxed()),
+        ("settled", array(settled)),
     ]);
     let event = (any_date(), any::<String>())
         .prop_map(|(at, text)| Bson::Array(vec![at.into(), text.into()]));
@@ -167,6 +184,7 @@ proptest! {
     ) {
         let policy = HistoryPolicy::default();
         let history = read_history(&document, None, policy);
+        let _ = read_reports(&document);
         if let Some(notice) = read_notice(&document, 1) {
             let _ = (notice.subject(), notice.content(&history, None));
         }
@@ -188,7 +206,7 @@ proptest! {
             let claimed = books.claim(&numbers, 1, now, || 2, &mut update);
             for (owed, refused) in claimed.iter().zip([None, Some("no")].into_iter().cycle()) {
                 let Some(place) = books.place(owed.number, 2) else { continue };
-                books.try_again(place, now, &mut update);
+                books.try_again(place, now, "away", &mut update);
                 books.finish(place, refused, now, &mut update);
             }
             books.release(|owed| owed.by == Some(1), || 3, &mut update);
@@ -209,6 +227,27 @@ fn documents_that_are_whole_are_among_those_that_are_tried() {
         .collect();
     assert!(read.len() > 20, "{}", read.len());
     assert!(read.iter().any(|stored| stored.books.owed.len() > 1));
+}
+
+#[test]
+fn reports_are_among_what_is_tried() {
+    use proptest::strategy::ValueTree;
+    use proptest::test_runner::TestRunner;
+
+    let mut runner = TestRunner::deterministic();
+    let documents = (0..200).map(|_| any_document().new_tree(&mut runner).expect("one").current());
+    let reports: Vec<_> = documents
+        .flat_map(|document| read_reports(&document))
+        .collect();
+    let has = |state: fn(&DeliveryState) -> bool| reports.iter().any(|report| state(&report.state));
+    assert!(has(|state| matches!(
+        state,
+        DeliveryState::Owed {
+            failure: Some(_),
+            ..
+        }
+    )));
+    assert!(has(|state| matches!(state, DeliveryState::Refused { .. })));
 }
 
 #[test]
@@ -289,6 +328,7 @@ fn a_thousand_notices_wait_before_the_newest_outages_give_way() {
     assert_eq!(more.refused.len(), 1, "{:?}", more.refused);
     assert_eq!(more.refused[0].to, ANN);
     assert!(update.set.contains_key("nw.refused"));
+    assert_eq!(update.settled.len(), 2, "{:?}", update.settled);
 }
 
 #[test]

@@ -36,7 +36,7 @@ use self::calls::{Failure, Patience, TOTAL};
 pub use self::connect::{MongoSettings, OpenError};
 use self::documents::{
     Books, Fields, Owed, Room, Stored, Update, date, new_document, oldest_owed, read_history,
-    read_id, read_notice, read_watcher, timestamp,
+    read_id, read_notice, read_reports, read_watcher, timestamp, tries,
 };
 use self::operations::{Operation, Turns, random};
 use self::servers::{Server, Strays};
@@ -45,8 +45,8 @@ use crate::domain::{
     Action, Event, Filter, HistoryPolicy, Notice, Recipient, Slug, Timestamp, WatcherId,
 };
 use crate::ports::{
-    Census, Claim, Delivery, DeliveryKey, Detail, InsertError, Key, Outcome, Record, StoreError,
-    TransactError, Transacted, WatcherStore,
+    Census, Claim, Delivery, DeliveryKey, DeliveryReport, Detail, InsertError, Key, Outcome,
+    Record, StoreError, TransactError, Transacted, WatcherStore,
 };
 
 /// Keeps everything in one MongoDB database, which others like it may use at the same time.
@@ -401,7 +401,7 @@ fn to_claim(key: DeliveryKey, owed: Owed, notice: Notice, history: &[Event]) -> 
         delivery: Delivery {
             notice,
             recipient: Recipient::from_stored(owed.to),
-            attempts: u32::try_from(owed.attempts).unwrap_or(u32::MAX),
+            attempts: tries(owed.attempts),
         },
     }
 }
@@ -755,6 +755,7 @@ impl WatcherStore for MongoStore {
         let _turn = self.turns.take(claim.watcher.as_str(), &patience).await?;
         let mut operation: Operation<()> = Operation::new();
         let filter = doc! { "id": claim.watcher.as_str() };
+        let mut has_room = true;
         loop {
             let Some(document) = self.fetch(&filter, Fields::Books, &mut patience).await? else {
                 return Ok(false);
@@ -774,19 +775,35 @@ impl WatcherStore for MongoStore {
             };
             let (mut books, mut update) = (base.clone(), Update::default());
             match outcome {
-                Outcome::TryAgain { at, .. } => books.try_again(place, *at, &mut update),
+                Outcome::TryAgain { at, reason } => {
+                    books.try_again(place, *at, reason.as_str(), &mut update);
+                }
                 Outcome::Delivered => books.finish(place, None, now, &mut update),
                 Outcome::Refused(reason) => {
                     books.finish(place, Some(reason.as_str()), now, &mut update);
                 }
             }
+            if !has_room {
+                update = update.without_reports();
+            }
             let update = update.into_document(&base, operation.token);
             match self.write(&base, update, &patience).await {
                 Ok(true) => return Ok(true),
                 Ok(false) => patience.after_losing().await?,
+                // A delivery that is not settled would be repeated.
+                Err(failure) if failure.is_too_large() && has_room => has_room = false,
                 Err(failure) => operation.failed(failure, &base, (), &mut patience).await?,
             }
         }
+    }
+
+    async fn deliveries(&self, watcher: &WatcherId) -> Result<Vec<DeliveryReport>, StoreError> {
+        let _begun = self.begin()?;
+        let filter = doc! { "id": watcher.as_str() };
+        let found = self
+            .fetch(&filter, Fields::Reports, &mut Patience::new())
+            .await?;
+        Ok(found.as_ref().map(read_reports).unwrap_or_default())
     }
 
     async fn keep_watch(&self, now: Timestamp) -> Result<(), StoreError> {

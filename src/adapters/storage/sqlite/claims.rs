@@ -119,6 +119,18 @@ impl Claims {
         Ok(next)
     }
 
+    /// When the leases end of what somebody is at, by the row of the delivery, as of the moment of the first `read` of
+    /// a transaction. What is being settled is left out.
+    pub(super) fn as_of<T>(
+        &self,
+        read: impl FnOnce() -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<(T, HashMap<i64, Timestamp>)> {
+        let held = self.held();
+        let leases = held.leases.iter().filter(|(_, lease)| !lease.is_settling);
+        let ends = leases.map(|(number, lease)| (*number, lease.end)).collect();
+        Ok((read()?, ends))
+    }
+
     /// Lets go of a delivery that was not made.
     pub(super) fn release(&self, (number, token): Claimed) {
         let mut held = self.held();

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::claims::{Claimed, Claims, Settling};
-use super::rows;
+use super::rows::{self, Stored};
 use super::writer::is_corruption;
-use crate::domain::{HistoryPolicy, Notice, Recipient, Timestamp};
-use crate::ports::{Claim, Delivery, DeliveryKey, Outcome};
+use crate::domain::{HistoryPolicy, Notice, Recipient, Timestamp, WatcherId};
+use crate::ports::{
+    Claim, Delivery, DeliveryKey, DeliveryReport, DeliveryState, Key, Outcome, Reason, Told,
+};
 
 /// Owes each recipient of `notice` a delivery.
 pub(super) fn owe(
@@ -71,14 +73,15 @@ pub(super) fn set_aside(
         error,
         "a delivery in the database cannot be read and is set aside"
     );
-    let Some((watcher, recipient)) = who(connection, number)? else {
+    let Some(due) = Due::find(connection, number)? else {
         // Its watcher was deleted meanwhile.
         return Ok(());
     };
+    due.report(connection, Some(error), now)?;
     connection
         .prepare_cached("UPDATE deliveries SET due = NULL, refused = ?2 WHERE row = ?1")?
         .execute((number, error))?;
-    make_next_due(connection, watcher, &recipient, now)
+    due.make_next_due(connection, now)
 }
 
 /// A delivery as it is handed out.
@@ -127,57 +130,182 @@ pub(super) fn settle(
     let Some(settling) = claims.settle((claim.number, claim.token)) else {
         return Ok(None);
     };
-    let Some((watcher, recipient)) = who(connection, claim.number)? else {
+    let Some(mut due) = Due::find(connection, claim.number)? else {
         return Ok(Some((settling, false)));
     };
-    if let Outcome::TryAgain { at, .. } = outcome {
+    if let Outcome::TryAgain { at, reason } = outcome {
         connection
             .prepare_cached(
-                "UPDATE deliveries SET due = ?2, attempts = attempts + 1 WHERE row = ?1",
+                "UPDATE deliveries SET due = ?2, attempts = attempts + 1, failure = ?3 \
+                 WHERE row = ?1",
             )?
-            .execute((claim.number, at.millis()))?;
+            .execute((claim.number, at.millis(), reason.as_str()))?;
         return Ok(Some((settling, true)));
     }
+    let refused = match outcome {
+        Outcome::Refused(reason) => Some(reason.as_str()),
+        _ => None,
+    };
+    due.attempts = due.attempts.saturating_add(1);
+    due.report(connection, refused, now)?;
     connection
         .prepare_cached(
             "DELETE FROM deliveries WHERE watcher = ?1 AND recipient = ?2 AND refused IS NOT NULL",
         )?
-        .execute((watcher, &recipient))?;
-    match outcome {
-        Outcome::Refused(reason) => connection
+        .execute((due.watcher, &due.recipient))?;
+    match refused {
+        Some(reason) => connection
             .prepare_cached(
                 "UPDATE deliveries SET refused = ?2, due = NULL, attempts = attempts + 1 \
                  WHERE row = ?1",
             )?
-            .execute((claim.number, reason.as_str()))?,
-        _ => connection
+            .execute((claim.number, reason))?,
+        None => connection
             .prepare_cached("DELETE FROM deliveries WHERE row = ?1")?
             .execute([claim.number])?,
     };
-    make_next_due(connection, watcher, &recipient, now)?;
+    due.make_next_due(connection, now)?;
     Ok(Some((settling, true)))
 }
 
-/// Which watcher owes a delivery, and to whom.
-fn who(connection: &Connection, number: i64) -> rusqlite::Result<Option<(i64, String)>> {
-    connection
-        .prepare_cached("SELECT watcher, recipient FROM deliveries WHERE row = ?1")?
-        .query_row([number], |row| Ok((row.get(0)?, row.get(1)?)))
-        .optional()
+/// A delivery that has its turn, as far as it takes to settle it.
+struct Due {
+    number: i64,
+    watcher: i64,
+    recipient: String,
+    attempts: u32,
+    /// `None` if it cannot be read.
+    notice: Option<Notice>,
 }
 
-/// Lets the next delivery of a watcher to a recipient be made, now that those before it are out of the way.
-fn make_next_due(
+impl Due {
+    fn find(connection: &Connection, number: i64) -> rusqlite::Result<Option<Self>> {
+        connection
+            .prepare_cached(
+                "SELECT watcher, recipient, notice, attempts FROM deliveries WHERE row = ?1",
+            )?
+            .query_row([number], |row| {
+                Ok(Self {
+                    number,
+                    watcher: row.get(0)?,
+                    recipient: row.get(1)?,
+                    notice: rows::read_notice(row, 2).ok(),
+                    attempts: row.get(3).unwrap_or_default(),
+                })
+            })
+            .optional()
+    }
+
+    /// Keeps what became of it, and no more of others than is to be kept.
+    fn report(
+        &self,
+        connection: &Connection,
+        refused: Option<&str>,
+        now: Timestamp,
+    ) -> rusqlite::Result<()> {
+        // There is nothing to tell of one that cannot be read but what was logged.
+        let Some(notice) = &self.notice else {
+            return Ok(());
+        };
+        connection
+            .prepare_cached(
+                "INSERT INTO settled (watcher, delivery, recipient, resumed, at, deadline, attempts, \
+                 settled, refused) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            )?
+            .execute((
+                self.watcher,
+                self.number,
+                &self.recipient,
+                Told::from(notice.kind) == Told::Resumed,
+                notice.at.millis(),
+                notice.deadline.millis(),
+                self.attempts,
+                now.millis(),
+                refused,
+            ))?;
+        connection
+            .prepare_cached(
+                "DELETE FROM settled WHERE watcher = ?1 AND row <= (SELECT row FROM settled \
+                 WHERE watcher = ?1 ORDER BY row DESC LIMIT 1 OFFSET ?2)",
+            )?
+            .execute((self.watcher, DeliveryReport::KEPT))?;
+        Ok(())
+    }
+
+    /// Lets the next delivery to the same recipient be made, now that those before it are out of the way.
+    fn make_next_due(&self, connection: &Connection, now: Timestamp) -> rusqlite::Result<()> {
+        connection
+            .prepare_cached(
+                "UPDATE deliveries SET due = ?3 WHERE row = (SELECT row FROM deliveries \
+                 WHERE watcher = ?1 AND recipient = ?2 AND refused IS NULL ORDER BY row LIMIT 1)",
+            )?
+            .execute((self.watcher, &self.recipient, now.millis()))?;
+        Ok(())
+    }
+}
+
+/// How the deliveries of a watcher stand, and what became of others.
+pub(super) fn reports(
     connection: &Connection,
-    watcher: i64,
-    recipient: &str,
-    now: Timestamp,
-) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached(
-            "UPDATE deliveries SET due = ?3 WHERE row = (SELECT row FROM deliveries \
-             WHERE watcher = ?1 AND recipient = ?2 AND refused IS NULL ORDER BY row LIMIT 1)",
-        )?
-        .execute((watcher, recipient, now.millis()))?;
-    Ok(())
+    claims: &Claims,
+    watcher: WatcherId,
+) -> rusqlite::Result<Vec<DeliveryReport>> {
+    let (found, leases) = claims.as_of(|| rows::find(connection, &Key::Id(watcher)))?;
+    let Some(Stored { row: watcher, .. }) = found else {
+        return Ok(Vec::new());
+    };
+    let mut reports = Vec::new();
+    let mut owed = connection.prepare_cached(
+        "SELECT row, notice, recipient, attempts, due, failure FROM deliveries \
+         WHERE watcher = ?1 AND refused IS NULL",
+    )?;
+    let mut rows = owed.query([watcher])?;
+    while let Some(row) = rows.next()? {
+        let (number, notice) = (row.get(0)?, rows::read_notice(row, 1)?);
+        let due: Option<i64> = row.get(4)?;
+        let failure: Option<String> = row.get(5)?;
+        let state = DeliveryState::Owed {
+            due: leases
+                .get(&number)
+                .copied()
+                .or(due.map(Timestamp::from_millis)),
+            failure: failure.map(Reason::from),
+        };
+        let report = DeliveryReport {
+            told: notice.kind.into(),
+            at: notice.at,
+            deadline: notice.deadline,
+            recipient: Recipient::from_stored(row.get(2)?),
+            attempts: row.get(3)?,
+            state,
+        };
+        reports.push((number, report));
+    }
+    let mut settled = connection.prepare_cached(
+        "SELECT delivery, resumed, recipient, attempts, at, deadline, settled, refused \
+         FROM settled WHERE watcher = ?1",
+    )?;
+    let mut rows = settled.query([watcher])?;
+    while let Some(row) = rows.next()? {
+        let instant = |column| row.get(column).map(Timestamp::from_millis);
+        let (at, refused): (_, Option<String>) = (instant(6)?, row.get(7)?);
+        let is_resumed: bool = row.get(1)?;
+        let report = DeliveryReport {
+            told: if is_resumed {
+                Told::Resumed
+            } else {
+                Told::Late
+            },
+            at: instant(4)?,
+            deadline: instant(5)?,
+            recipient: Recipient::from_stored(row.get(2)?),
+            attempts: row.get(3)?,
+            state: match refused.map(Reason::from) {
+                Some(reason) => DeliveryState::Refused { at, reason },
+                None => DeliveryState::Delivered { at },
+            },
+        };
+        reports.push((row.get(0)?, report));
+    }
+    Ok(DeliveryReport::in_order(reports))
 }

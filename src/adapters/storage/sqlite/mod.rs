@@ -3,7 +3,7 @@
 //! - `schema`: opening a file, its tables and their versions.
 //! - `writer`: the one thread that writes, and the commits that many callers share.
 //! - `checkpoints`, `sweep`: what keeps journal and history from growing, beside the writer or a little at a time.
-//! - `deliveries`, `claims`: what is owed, and what of that somebody is at.
+//! - `deliveries`, `claims`: what is owed, what of that somebody is at, and what became of the rest.
 //! - `rows`: between rows and the domain.
 //!
 //! Reads run on connections of their own and see what was committed last.
@@ -33,8 +33,8 @@ use self::sweep::Sweep;
 use self::writer::{Writer, is_corruption, store_error};
 use crate::domain::{Action, Change, Event, Filter, HistoryPolicy, Slug, Timestamp, WatcherId};
 use crate::ports::{
-    Census, Claim, DeliveryKey, Detail, InsertError, Key, Outcome, Record, StoreError,
-    StoreObserver, TransactError, Transacted, WatcherStore,
+    Census, Claim, DeliveryKey, DeliveryReport, Detail, InsertError, Key, Outcome, Record,
+    StoreError, StoreObserver, TransactError, Transacted, WatcherStore,
 };
 
 /// Keeps everything in one SQLite database, which it has for itself while it is open.
@@ -282,6 +282,7 @@ impl WatcherStore for SqliteStore {
                 };
                 for sql in [
                     "DELETE FROM deliveries WHERE watcher = ?1",
+                    "DELETE FROM settled WHERE watcher = ?1",
                     // Its events are left to the sweep: deleting need not wait for a thousand rows.
                     "DELETE FROM watchers WHERE row = ?1",
                 ] {
@@ -369,6 +370,13 @@ impl WatcherStore for SqliteStore {
         };
         let settled = self.writer.run_then(settle, end).await?;
         Ok(settled.is_some_and(|(_, is_recorded)| is_recorded))
+    }
+
+    async fn deliveries(&self, watcher: &WatcherId) -> Result<Vec<DeliveryReport>, StoreError> {
+        let (claims, watcher) = (Arc::clone(&self.claims), *watcher);
+        self.readers
+            .run(move |connection| deliveries::reports(connection, &claims, watcher))
+            .await
     }
 
     async fn keep_watch(&self, now: Timestamp) -> Result<(), StoreError> {

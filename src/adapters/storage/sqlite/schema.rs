@@ -12,10 +12,11 @@ use rusqlite::{Connection, OpenFlags};
 const APPLICATION_ID: i32 = 0x4e57_6368;
 
 /// The steps from each schema version to the next: the first makes version 1 of an empty file.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("schema.sql"),
     include_str!("schema_2.sql"),
     include_str!("schema_3.sql"),
+    include_str!("schema_4.sql"),
 ];
 
 /// Why a database file could not be opened.
