@@ -16,8 +16,8 @@ use crate::domain::{
     WatcherId,
 };
 use crate::ports::{
-    Census, Clock, Detail, InsertError, Key, Record, StoreError, TransactError, Transacted,
-    WatcherStore,
+    Census, Clock, DeliveryReport, Detail, InsertError, Key, Record, StoreError, TransactError,
+    Transacted, WatcherStore,
 };
 
 /// The use cases: each method is one thing that somebody asks for.
@@ -252,6 +252,22 @@ impl NightsWatch {
             .map_err(|error| self.failed(&self.reading, error))?;
         self.reading.is_over();
         found.ok_or(UseCaseError::NotFound)
+    }
+
+    /// How the deliveries of a watcher's notices stand and what became of the last ones, the newest notice first;
+    /// none if there is no such watcher.
+    ///
+    /// # Errors
+    ///
+    /// [`UseCaseError::Store`] alone.
+    pub async fn deliveries(&self, id: &WatcherId) -> Result<Vec<DeliveryReport>, UseCaseError> {
+        let reports = self
+            .store
+            .deliveries(id)
+            .await
+            .map_err(|error| self.failed(&self.reading, error))?;
+        self.reading.is_over();
+        Ok(reports)
     }
 
     /// The watchers that match `filter`, by slug, page by page: no more than a page is in memory at a time.
