@@ -10,9 +10,10 @@ use mockall::mock;
 use nights_watch::adapters::storage::memory::MemoryStore;
 use nights_watch::adapters::storage::sqlite::SqliteStore;
 use nights_watch::app::heartbeat::Condition;
-use nights_watch::domain::HistoryPolicy;
+use nights_watch::domain::{HistoryPolicy, WatcherId};
 use nights_watch::ports::{
-    Clock, Heartbeat, Message, Notifier, NotifyError, Progress, StoreError, WatcherStore,
+    Clock, DeliveryState, Heartbeat, Message, Notifier, NotifyError, Progress, StoreError,
+    WatcherStore,
 };
 use reqwest::Method;
 use tokio::sync::{Semaphore, mpsc};
@@ -410,6 +411,41 @@ async fn a_refusal_for_good_is_counted_and_not_repeated() {
         RESUMED,
         "the next notice is tried all the same"
     );
+}
+
+#[tokio::test]
+async fn why_a_delivery_failed_can_be_asked_for() {
+    let store = Arc::new(MemoryStore::new(HistoryPolicy::default()));
+    let house = House::over(store.clone()).await;
+    let _scheduler = house.start_scheduler();
+    let is_away = AtomicBool::new(true);
+    let (engine, mut attempted) = engine(move |_| {
+        let away = is_away.swap(false, Ordering::Relaxed);
+        Err(if away { later() } else { never() })
+    });
+    let _delivery = house.start_delivery_by(engine);
+    let id = create_backup(&house, &["ops@example.org"]).await;
+    let id = WatcherId::parse(&id).expect("an identifier");
+    let state = async || {
+        let mut reports = store.deliveries(&id).await.expect("it answers");
+        reports.remove(0).state
+    };
+    house.advance_millis(HOUR + 1);
+    assert_eq!(next(&mut attempted).await, LATE);
+    eventually(async || {
+        let DeliveryState::Owed { failure, .. } = state().await else {
+            panic!("it is owed")
+        };
+        failure.is_some_and(|reason| reason.as_str() == "the server is away")
+    })
+    .await;
+    let_retries_come(&house);
+    assert_eq!(next(&mut attempted).await, LATE);
+    eventually(async || match state().await {
+        DeliveryState::Refused { reason, .. } => reason.as_str() == "no such mailbox",
+        _ => false,
+    })
+    .await;
 }
 
 #[tokio::test]
