@@ -11,7 +11,7 @@ use super::{PAGE, Rejection};
 use crate::app::config::BaseUrl;
 use crate::app::{NightsWatch, Overview, Place, Selection};
 use crate::domain::{Search, Slug, Standing};
-use crate::ports::{Census, Key, Record};
+use crate::ports::{Census, DeliveryReport, Key, Record};
 
 /// What somebody looks at, as the address of the page says.
 pub(super) enum Scene {
@@ -34,8 +34,14 @@ pub(super) enum Scene {
 /// What is there to be seen.
 #[derive(PartialEq)]
 pub(super) enum Shown {
-    Overview { overview: Overview, counts: Census },
-    Watcher { record: Record },
+    Overview {
+        overview: Overview,
+        counts: Census,
+    },
+    Watcher {
+        record: Record,
+        deliveries: Vec<DeliveryReport>,
+    },
 }
 
 /// How a standing is written in addresses.
@@ -131,9 +137,11 @@ impl Shown {
                 overview: watch.overview(selection, PAGE).await?,
                 counts: watch.counts(max_age).await?,
             },
-            Scene::Watcher { slug, .. } => Self::Watcher {
-                record: watch.get(&Key::Slug(slug.clone())).await?,
-            },
+            Scene::Watcher { slug, .. } => {
+                let record = watch.get(&Key::Slug(slug.clone())).await?;
+                let deliveries = watch.deliveries(&record.watcher.id).await?;
+                Self::Watcher { record, deliveries }
+            }
         })
     }
 
@@ -142,7 +150,7 @@ impl Shown {
         match self {
             Self::Overview { counts, .. } if counts.late > 0 => format!("{} late", counts.late),
             Self::Overview { .. } => String::new(),
-            Self::Watcher { record } => {
+            Self::Watcher { record, .. } => {
                 let watcher = &record.watcher;
                 let words = watcher.state.standing().words();
                 format!("{} ({words})", watcher.name)
@@ -154,7 +162,7 @@ impl Shown {
     pub(super) fn standing(&self) -> Option<Standing> {
         match self {
             Self::Overview { .. } => None,
-            Self::Watcher { record } => Some(record.watcher.state.standing()),
+            Self::Watcher { record, .. } => Some(record.watcher.state.standing()),
         }
     }
 
@@ -162,7 +170,7 @@ impl Shown {
     pub(super) fn icon(&self) -> Icon {
         let is_late = match self {
             Self::Overview { counts, .. } => counts.late > 0,
-            Self::Watcher { record } => record.watcher.state.is_late(),
+            Self::Watcher { record, .. } => record.watcher.state.is_late(),
         };
         if is_late { Icon::Late } else { Icon::Calm }
     }

@@ -37,16 +37,16 @@
 
   const tellTime = (time) => {
     const at = new Date(time.dateTime);
-    const words = wordings[time.dataset.told](at);
+    const words = wordings[time.dataset.wording](at);
     if (time.textContent !== words) time.textContent = words;
     if (time.dataset.is !== time.dateTime) {
       time.dataset.is = time.dateTime;
       const utc = `${at.toISOString().slice(0, 19).replace("T", " ")} UTC`;
-      time.title = time.dataset.told === "clock" ? utc : `${local(at)} here, ${utc}`;
+      time.title = time.dataset.wording === "clock" ? utc : `${local(at)} here, ${utc}`;
     }
   };
 
-  const tellTimes = () => document.querySelectorAll("time[data-told]").forEach(tellTime);
+  const tellTimes = () => document.querySelectorAll("time[data-wording]").forEach(tellTime);
 
   // Makes `old` look like `fresh`, touching only what differs: what has the focus or is selected stays so.
   const become = (old, fresh) => {
@@ -58,7 +58,7 @@
       if (old.nodeValue !== fresh.nodeValue) old.nodeValue = fresh.nodeValue;
       return;
     }
-    if (old.nodeName === "TIME" && old.dateTime === fresh.dateTime && old.dataset.told === fresh.dataset.told) return;
+    if (old.nodeName === "TIME" && old.dateTime === fresh.dateTime && old.dataset.wording === fresh.dataset.wording) return;
     for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name)) old.removeAttribute(name);
     for (const { name, value } of [...fresh.attributes]) {
       if (old.getAttribute(name) !== value) old.setAttribute(name, value);

@@ -93,7 +93,7 @@ fn live(scene: &Scene, shown: &Shown, now: Timestamp) -> Markup {
                 (Scene::Overview { selection, words }, Shown::Overview { overview, counts }) => {
                     (overview::list(selection, words, overview, counts))
                 }
-                (_, Shown::Watcher { record }) => (watcher::state(record, now)),
+                (_, Shown::Watcher { record, .. }) => (watcher::state(record, now)),
                 _ => {}
             }
         }
@@ -103,8 +103,11 @@ fn live(scene: &Scene, shown: &Shown, now: Timestamp) -> Markup {
 /// The part of a scene that tells of what was.
 fn past(scene: &Scene, shown: &Shown) -> Markup {
     html! {
-        @if let (Scene::Watcher { is_whole, .. }, Shown::Watcher { record }) = (scene, shown) {
-            div #past .part { (watcher::history(record, *is_whole)) }
+        @if let (Scene::Watcher { is_whole, .. }, Shown::Watcher { record, deliveries }) = (scene, shown) {
+            div #past .part {
+                (watcher::history(record, *is_whole))
+                (watcher::notices(deliveries))
+            }
         }
     }
 }
@@ -273,9 +276,9 @@ fn badge(standing: Standing) -> Markup {
     }
 }
 
-/// How the script refines an instant.
+/// How the script words an instant.
 #[derive(Clone, Copy)]
-enum Told {
+enum Wording {
     /// As date and time.
     Clock,
     /// As how long ago it was.
@@ -285,14 +288,14 @@ enum Told {
 }
 
 /// An instant: in UTC here, and in the visitor's zone where the script has its way.
-fn time(at: Timestamp, told: Told) -> Markup {
-    let told = match told {
-        Told::Clock => "clock",
-        Told::Ago => "ago",
-        Told::Left => "left",
+fn time(at: Timestamp, wording: Wording) -> Markup {
+    let wording = match wording {
+        Wording::Clock => "clock",
+        Wording::Ago => "ago",
+        Wording::Left => "left",
     };
     html! {
-        time datetime=(at) data-told=(told) title=(utc(at)) { (utc(at)) }
+        time datetime=(at) data-wording=(wording) title=(utc(at)) { (utc(at)) }
     }
 }
 

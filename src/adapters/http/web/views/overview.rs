@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::{Told, badge, time};
+use super::{Wording, badge, time};
 use crate::adapters::http::web::scenes::code;
 use crate::adapters::http::web::{PAGE, path};
 use crate::app::{Overview, Place, Selection};
@@ -102,11 +102,11 @@ fn row(watcher: &Watcher) -> Markup {
             }
             td.due role="cell" {
                 @match watcher.state.deadline() {
-                    Some(deadline) => (time(deadline, Told::Left)),
+                    Some(deadline) => (time(deadline, Wording::Left)),
                     None => { span.muted { "not expected" } }
                 }
             }
-            td.last role="cell" { (time(watcher.last_event, Told::Ago)) }
+            td.last role="cell" { (time(watcher.last_event, Wording::Ago)) }
             td.every role="cell" { (watcher.periodicity) }
         }
     }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use maud::{Markup, html};
 
-use super::{Told, span, time, utc};
+use super::{Wording, span, time, utc};
 use crate::adapters::http::web::scenes::code;
 use crate::domain::{Interval, Standing, Timeline, Timestamp, Watcher};
 
@@ -75,9 +75,9 @@ fn band(timeline: &Timeline) -> Markup {
             }
         }
         p.scale {
-            span { (time(timeline.from, Told::Clock)) }
+            span { (time(timeline.from, Wording::Clock)) }
             @if let Some(deadline) = ahead {
-                span { "due " (time(deadline, Told::Clock)) }
+                span { "due " (time(deadline, Wording::Clock)) }
             } @else {
                 span { "now" }
             }

@@ -3,11 +3,11 @@
 use maud::{Markup, html};
 
 use super::form::act;
-use super::{Frame, Told, badge, time, timeline};
+use super::{Frame, Wording, badge, time, timeline};
 use crate::adapters::http::web::path;
 use crate::adapters::http::web::scenes::code;
 use crate::domain::{Slug, Standing, Timeline, Timestamp, Watcher};
-use crate::ports::Record;
+use crate::ports::{DeliveryReport, DeliveryState, Record, Told};
 
 /// How many events are listed unless somebody wants all.
 const EVENTS: usize = 50;
@@ -36,7 +36,7 @@ fn facts(watcher: &Watcher) -> Markup {
                 @match watcher.state.deadline() {
                     Some(deadline) => {
                         dt { @if standing == Standing::Late { "Was due" } @else { "Due" } }
-                        dd { (time(deadline, Told::Left)) }
+                        dd { (time(deadline, Wording::Left)) }
                     }
                     None => {
                         dt { "Due" }
@@ -44,7 +44,7 @@ fn facts(watcher: &Watcher) -> Markup {
                     }
                 }
             }
-            div { dt { "Last event" } dd { (time(watcher.last_event, Told::Ago)) } }
+            div { dt { "Last event" } dd { (time(watcher.last_event, Wording::Ago)) } }
             div { dt { "Expected every" } dd { (watcher.periodicity) } }
             div {
                 dt { "Mails go to" }
@@ -72,7 +72,7 @@ pub(super) fn history(record: &Record, is_whole: bool) -> Markup {
                 thead { tr { th scope="col" { "When" } th scope="col" { "What" } } }
                 tbody {
                     @for event in &record.history[..shown] {
-                        tr { td { (time(event.at, Told::Clock)) } td { bdi { (event.text) } } }
+                        tr { td { (time(event.at, Wording::Clock)) } td { bdi { (event.text) } } }
                     }
                 }
             }
@@ -82,6 +82,74 @@ pub(super) fn history(record: &Record, is_whole: bool) -> Markup {
                         "All " (all) " events"
                     }
                 }
+            }
+        }
+    }
+}
+
+/// Who was told what, and who is still to be told.
+pub(super) fn notices(deliveries: &[DeliveryReport]) -> Markup {
+    html! {
+        section {
+            h2 { "Notices" }
+            @if deliveries.is_empty() {
+                p.muted { "Nobody was told anything yet." }
+            } @else {
+                table.told {
+                    caption.hidden { "Who was told what, the newest notice first" }
+                    thead {
+                        tr {
+                            th scope="col" { "When" }
+                            th scope="col" { "What" }
+                            th scope="col" { "To" }
+                            th scope="col" { "Delivery" }
+                        }
+                    }
+                    tbody {
+                        @for report in deliveries {
+                            tr {
+                                td { (time(report.at, Wording::Clock)) }
+                                td {
+                                    @match report.told {
+                                        Told::Late => (badge(Standing::Late)),
+                                        Told::Resumed => (badge(Standing::OnTime)),
+                                    }
+                                }
+                                td { bdi { (report.recipient) } }
+                                td { (delivery(report)) }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn delivery(report: &DeliveryReport) -> Markup {
+    let tries = match report.attempts {
+        0 => "not tried yet".to_owned(),
+        1 => "tried once".to_owned(),
+        tries => format!("tried {tries} times"),
+    };
+    html! {
+        @match &report.state {
+            DeliveryState::Delivered { at } => {
+                "sent " (time(*at, Wording::Clock))
+                @if report.attempts > 1 { ", " (tries) }
+            }
+            DeliveryState::Refused { at, reason } => {
+                "refused " (time(*at, Wording::Clock)) ", " (tries)
+                span.reason { bdi { (reason.as_str()) } }
+            }
+            DeliveryState::Owed { due, failure } => {
+                "still to be sent, " (tries)
+                @match due {
+                    Some(due) if report.attempts > 0 => { ", next " (time(*due, Wording::Left)) }
+                    Some(_) => {}
+                    None => { ", after an earlier notice" }
+                }
+                @if let Some(reason) = failure { span.reason { bdi { (reason.as_str()) } } }
             }
         }
     }
