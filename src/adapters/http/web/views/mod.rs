@@ -105,8 +105,8 @@ fn past(scene: &Scene, shown: &Shown) -> Markup {
     html! {
         @if let (Scene::Watcher { is_whole, .. }, Shown::Watcher { record, deliveries }) = (scene, shown) {
             div #past .part {
+                (watcher::notices(record, deliveries, *is_whole))
                 (watcher::history(record, *is_whole))
-                (watcher::notices(deliveries))
             }
         }
     }

@@ -9,8 +9,9 @@ use crate::adapters::http::web::scenes::code;
 use crate::domain::{Slug, Standing, Timeline, Timestamp, Watcher};
 use crate::ports::{DeliveryReport, DeliveryState, Record, Told};
 
-/// How many events are listed unless somebody wants all.
+/// How many events and deliveries are listed unless somebody wants all.
 const EVENTS: usize = 50;
+const DELIVERIES: usize = 20;
 
 /// How a watcher stands, and how it stood.
 pub(super) fn state(record: &Record, now: Timestamp) -> Markup {
@@ -76,50 +77,60 @@ pub(super) fn history(record: &Record, is_whole: bool) -> Markup {
                     }
                 }
             }
-            @if shown < all {
-                p {
-                    a href=(format!("{}?history=all", path::watcher(&record.watcher.slug))) {
-                        "All " (all) " events"
-                    }
-                }
-            }
+            (rest(record, shown, all, "events"))
         }
     }
 }
 
 /// Who was told what, and who is still to be told.
-pub(super) fn notices(deliveries: &[DeliveryReport]) -> Markup {
+pub(super) fn notices(record: &Record, deliveries: &[DeliveryReport], is_whole: bool) -> Markup {
+    let all = deliveries.len();
+    let shown = if is_whole { all } else { all.min(DELIVERIES) };
     html! {
         section {
             h2 { "Notices" }
             @if deliveries.is_empty() {
                 p.muted { "Nobody was told anything yet." }
             } @else {
-                table.told {
+                table.told role="table" {
                     caption.hidden { "Who was told what, the newest notice first" }
-                    thead {
-                        tr {
-                            th scope="col" { "When" }
-                            th scope="col" { "What" }
-                            th scope="col" { "To" }
-                            th scope="col" { "Delivery" }
+                    thead role="rowgroup" {
+                        tr role="row" {
+                            th role="columnheader" scope="col" { "When" }
+                            th role="columnheader" scope="col" { "What" }
+                            th role="columnheader" scope="col" { "To" }
+                            th role="columnheader" scope="col" { "Delivery" }
                         }
                     }
-                    tbody {
-                        @for report in deliveries {
-                            tr {
-                                td { (time(report.at, Wording::Clock)) }
-                                td {
+                    tbody role="rowgroup" {
+                        @for report in &deliveries[..shown] {
+                            tr role="row" {
+                                td.when role="cell" { (time(report.at, Wording::Clock)) }
+                                td.what role="cell" {
                                     @match report.told {
                                         Told::Late => (badge(Standing::Late)),
                                         Told::Resumed => (badge(Standing::OnTime)),
                                     }
                                 }
-                                td { bdi { (report.recipient) } }
-                                td { (delivery(report)) }
+                                td.to role="cell" { bdi { (report.recipient) } }
+                                td.how role="cell" { (delivery(report)) }
                             }
                         }
                     }
+                }
+                (rest(record, shown, all, "deliveries"))
+            }
+        }
+    }
+}
+
+/// The way to what is not shown, if there is more.
+fn rest(record: &Record, shown: usize, all: usize, what: &str) -> Markup {
+    html! {
+        @if shown < all {
+            p {
+                a href=(format!("{}?history=all", path::watcher(&record.watcher.slug))) {
+                    "All " (all) " " (what)
                 }
             }
         }
