@@ -140,7 +140,7 @@ impl Endpoint for Whole {
             self.metrics.request(operation, status.as_u16(), took);
             // To the microsecond.
             let duration_ms = took.as_micros() as f64 / 1_000.0;
-            let is_routine = status.is_success() && is_routine(&path);
+            let is_routine = status.is_success() && (is_for_people || is_routine(&path));
             path.truncate(path.floor_char_boundary(LOGGED_PATH));
             let status = status.as_u16();
             if is_routine {
@@ -170,7 +170,8 @@ impl Whole {
 }
 
 /// Whether a path is what tasks and probes ask for all day: triggers, health, metrics. The log would be full of
-/// them, and the rest hard to find.
+/// them, and the rest hard to find. So it would be of pages that are looked at; what is changed there leads on to
+/// another page, and so is no mere success.
 fn is_routine(path: &str) -> bool {
     path.rfind('/') == Some(0) || path.ends_with("/trigger")
 }

@@ -316,7 +316,7 @@ impl House {
         let shown = Shown::load(&self.watch, &scene, std::time::Duration::ZERO).await?;
         let mut frame = self.frame(access, shown.title());
         frame.icon = shown.icon();
-        frame.is_live = true;
+        frame.is_live = scene.changes();
         let done = forms::query(request, "done");
         let whole = views::scene(&frame, &scene, &shown, done.as_deref());
         Ok(page(StatusCode::OK, whole))

@@ -119,6 +119,11 @@ impl Scene {
             is_whole: query(request, "history").is_some_and(|history| history == "all"),
         }
     }
+
+    /// Whether it is to go on by itself: a whole history is long, and looked at for what was.
+    pub(super) fn changes(&self) -> bool {
+        !matches!(self, Self::Watcher { is_whole: true, .. })
+    }
 }
 
 impl Shown {

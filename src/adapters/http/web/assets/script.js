@@ -97,8 +97,15 @@
     setIcon(icon.dataset.lost);
   };
 
+  const show = (markup) => {
+    const page = new DOMParser().parseFromString(markup, "text/html");
+    for (const part of page.querySelectorAll(".part")) become(document.getElementById(part.id), part);
+    tellTimes();
+  };
+
   const follow = () => {
-    const silence = 8000;
+    const period = 4000;
+    const silence = 2 * period;
     let source;
     let heard = Date.now();
     const hear = () => {
@@ -108,27 +115,34 @@
     const listen = () => {
       source = new EventSource(location.href);
       source.addEventListener("scene", (event) => {
-        const page = new DOMParser().parseFromString(event.data, "text/html");
-        for (const part of page.querySelectorAll(".part")) become(document.getElementById(part.id), part);
-        tellTimes();
+        show(event.data);
         hear();
       });
       source.addEventListener("alive", hear);
       source.addEventListener("gone", () => location.reload());
-      source.addEventListener("error", async () => {
-        if (source.readyState !== EventSource.CLOSED) return;
-        // Refused: perhaps the session has ended, which the page itself knows how to tell.
-        const page = await fetch(location.href, { redirect: "manual" }).catch(() => undefined);
-        if (page?.type === "opaqueredirect") location.reload();
-      });
     };
-    listen();
-    setInterval(() => {
-      if (Date.now() - heard > silence) {
-        lose();
-        if (source.readyState === EventSource.CLOSED) listen();
+    // Asks for the page itself. If that leads elsewhere, or there is no such watcher any more, the page says so best.
+    const look = async () => {
+      const answer = await fetch(location.href, { redirect: "manual" }).catch(() => undefined);
+      if (answer?.type === "opaqueredirect" || answer?.status === 404) location.reload();
+      if (!answer?.ok) return;
+      show(await answer.text());
+      hear();
+    };
+    // A browser opens six connections to a host and no more, so a page that nobody sees does without.
+    const attend = () => {
+      source?.close();
+      if (!document.hidden) listen();
+    };
+    attend();
+    document.addEventListener("visibilitychange", attend);
+    setInterval(async () => {
+      if (!source || source.readyState === EventSource.CLOSED) {
+        await look();
+        attend();
       }
-    }, 2000);
+      if (Date.now() - heard > silence) lose();
+    }, period);
   };
 
   const copy = async (button) => {

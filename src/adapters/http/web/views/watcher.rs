@@ -211,7 +211,7 @@ fn ready(id: &str, text: &str) -> Markup {
 
 /// How tasks of all sorts call the trigger URL.
 fn lines(url: &str) -> [(&'static str, String); 5] {
-    let curl = format!("curl -fsS -m 10 --retry 5 -o /dev/null {url}");
+    let curl = format!("curl -fsS -m 10 --retry 5 --retry-all-errors -o /dev/null {url}");
     [
         (
             "cron",
