@@ -18,8 +18,9 @@ use super::{House, Rejection, views};
 const MEDIA_TYPE: &str = "text/event-stream";
 /// How often it is looked whether something has changed.
 const PERIOD: Duration = Duration::from_millis(500);
-/// Looking takes this part of the time at most: where it takes long, it is done less often.
-const SHARE: u32 = 10;
+/// Where looking takes long it is done less often: it is followed by so many times as long a pause, up to a limit.
+const REST: u32 = 3;
+const LONGEST_REST: Duration = Duration::from_secs(3);
 /// How often a page hears something at least, so that it knows when it hears nothing.
 const ALIVE: Duration = Duration::from_secs(3);
 /// After how long a page is drawn anew although nothing has changed, for time goes by on it.
@@ -102,7 +103,7 @@ impl Stream {
             }
             let look = Instant::now();
             let shown = Shown::load(&self.house.watch, &self.scene, PERIOD).await;
-            self.pause = PERIOD.max(look.elapsed() * SHARE);
+            self.pause = (look.elapsed() * REST).clamp(PERIOD, LONGEST_REST);
             let event = match shown {
                 Ok(shown) => self.draw(shown),
                 // What was shown is shown on, and told to be old.
