@@ -452,7 +452,7 @@ async fn no_secret_is_logged_at_any_level() {
             for method in [Method::GET, Method::PUT, Method::HEAD] {
                 let request = program.client.request(method, program.at(&path));
                 let reply = request.bearer_auth(key).send().await.unwrap();
-                let seen = format!("{:?}", reply.headers()) + &reply.text().await.unwrap();
+                let seen = format!("{:?}", reply.headers()) + reply.text().await.unwrap().as_str();
                 // A parameter that is called like the key is nobody's key.
                 let is_named = path.ends_with(&format!("?{key}")) && key == RIGHT;
                 assert!(is_named || !seen.contains(key), "{path}: {seen}");

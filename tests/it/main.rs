@@ -17,6 +17,7 @@ mod smtp;
 mod support;
 
 mod binary;
+mod browser;
 mod client;
 mod clients;
 mod endurance;

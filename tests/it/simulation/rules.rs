@@ -297,7 +297,7 @@ fn line<'a>(
 ) -> String {
     let to: Vec<_> = to.iter().map(Recipient::as_str).collect();
     let history: Vec<_> = history
-        .map(|event| at(event.at) + " " + &event.text)
+        .map(|event| format!("{} {}", at(event.at), event.text))
         .collect();
     let (every, last) = (every.millis(), at(last));
     format!("{name}, {every} ms after {last}, for {to:?}: {standing} {history:?}")

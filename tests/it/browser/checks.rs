@@ -1,0 +1,53 @@
+//! What every page has to be.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use super::session::Browser;
+use crate::node;
+
+/// Holds the version of axe-core, which judges accessibility.
+const AXE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/browser");
+
+impl Browser {
+    /// What is wrong with the page: what axe-core finds, what the console said since it was asked last, and whether
+    /// the page is wider than its window. It takes a browser that runs scripts.
+    pub(crate) async fn faults(&self) -> Vec<String> {
+        let mut faults = self.console().await;
+        if self.is_too_wide().await {
+            faults.push("the page is to be scrolled sideways".to_owned());
+        }
+        faults.extend(self.barriers().await);
+        faults
+    }
+
+    /// Whether the page is wider than its window.
+    pub(crate) async fn is_too_wide(&self) -> bool {
+        let script =
+            "const page = document.documentElement; return page.scrollWidth > page.clientWidth";
+        self.run(script).await == json!(true)
+    }
+
+    /// What of the page is a barrier to some, as axe-core finds.
+    async fn barriers(&self) -> Vec<String> {
+        let folder = node::with_packages("browser", AXE).await;
+        let axe = fs::read_to_string(folder.join("node_modules/axe-core/axe.min.js"));
+        self.run(&axe.expect("it is installed")).await;
+        let script = "const done = arguments[0]; \
+                      axe.run({ resultTypes: ['violations'] }).then(done, (error) => done(String(error)))";
+        let results = self.run_until_done(script).await;
+        let violations = results["violations"].as_array();
+        let violations = violations.unwrap_or_else(|| panic!("axe-core failed: {results}"));
+        violations.iter().map(barrier).collect()
+    }
+}
+
+/// A violation in one line.
+fn barrier(violation: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let nodes = violation["nodes"].as_array().into_iter().flatten();
+    let nodes: Vec<_> = nodes.map(|node| text(&node["html"])).collect();
+    let [impact, rule, help] = ["impact", "id", "help"].map(|member| text(&violation[member]));
+    format!("{impact}: {rule}: {help}: {}", nodes.join(" "))
+}

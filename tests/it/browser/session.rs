@@ -1,0 +1,187 @@
+//! A headless Chromium with a profile of its own, driven by way of `chromedriver`.
+//!
+//! What a test wants of a page is tried until it comes true, with [`PATIENCE`]: the pages change by themselves, and
+//! what was found may be gone by the time it is clicked. What never comes true is reported with the line of the
+//! test, the address and the text of the page. So no step of a test needs a pause before or after it.
+
+use std::panic::Location;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use thirtyfour::error::WebDriverResult;
+use thirtyfour::{By, Capabilities, WebDriver};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::time::{sleep, timeout};
+
+use crate::program::{PATIENCE, directory};
+
+/// How soon what did not come true is tried again.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// A browser with one page. It ends when this is dropped.
+pub(crate) struct Browser {
+    // In this order: the driver is told to end the browser, ends itself, and then the profile goes.
+    page: WebDriver,
+    _driver: Child,
+    _profile: TempDir,
+}
+
+impl Browser {
+    /// A browser as people have it.
+    ///
+    /// # Panics
+    ///
+    /// Panics if there is no browser or no driver: tests are not skipped.
+    pub(crate) async fn start() -> Self {
+        let profile = directory();
+        let (driver, port) = driver(profile.path()).await;
+        let mut wanted = Capabilities::new();
+        let options = json!({ "args": arguments(profile.path()) });
+        for (key, value) in [
+            ("browserName", json!("chrome")),
+            ("goog:chromeOptions", options),
+            ("goog:loggingPrefs", json!({ "browser": "ALL" })),
+        ] {
+            wanted.set(key, value).expect("it is JSON already");
+        }
+        let page = WebDriver::new(format!("http://127.0.0.1:{port}"), wanted).await;
+        let page = page.expect("chromedriver needs Chromium, and starts it");
+        let patient = page.set_script_timeout(PATIENCE).await;
+        patient.expect("it takes a time-out");
+        Self {
+            page,
+            _driver: driver,
+            _profile: profile,
+        }
+    }
+
+    /// Goes to an address, and waits until the page is loaded.
+    pub(crate) async fn open(&self, url: &str) {
+        self.page.goto(url).await.expect("it is loaded");
+    }
+
+    /// The address of the page.
+    pub(crate) async fn url(&self) -> String {
+        self.page.current_url().await.expect("an address").into()
+    }
+
+    /// The text of the page that is to be seen.
+    pub(crate) async fn text(&self) -> String {
+        let text = self.run("return document.body.innerText").await;
+        text.as_str().expect("text").to_owned()
+    }
+
+    /// Runs the body of a function in the page, even where no script of the page runs, and returns what it returns.
+    pub(crate) async fn run(&self, script: &str) -> Value {
+        let returned = self.page.execute(script, Vec::new()).await;
+        returned.expect("a script without errors").json().clone()
+    }
+
+    /// The same for a function that says by its last argument, a function, that it is done.
+    pub(crate) async fn run_until_done(&self, script: &str) -> Value {
+        let returned = self.page.execute_async(script, Vec::new()).await;
+        returned.expect("a script without errors").json().clone()
+    }
+
+    /// What the console of the page has said since it was asked last, of every level.
+    pub(crate) async fn console(&self) -> Vec<String> {
+        let entries = self.page.browser_log().await.expect("a log");
+        let entries = entries.into_iter();
+        entries
+            .map(|entry| format!("{}: {}", entry.level, entry.message))
+            .collect()
+    }
+
+    /// Waits until the text that is to be seen has `text` in it.
+    #[track_caller]
+    pub(crate) fn sees(&self, text: &str) -> impl Future<Output = ()> {
+        self.insist(format!("it should say “{text}”"), async move || {
+            let body = self.page.find(By::Tag("body")).await?;
+            Ok(body.text().await?.contains(text).then_some(()))
+        })
+    }
+
+    /// Tries until it succeeds. An error counts as `None`, for the page may be changing.
+    #[track_caller]
+    pub(crate) fn insist<T>(
+        &self,
+        what: String,
+        mut attempt: impl AsyncFnMut() -> WebDriverResult<Option<T>>,
+    ) -> impl Future<Output = T> {
+        let caller = Location::caller();
+        async move {
+            let mut last = None;
+            let success = async {
+                loop {
+                    match attempt().await {
+                        Ok(Some(success)) => return success,
+                        Ok(None) => last = None,
+                        Err(error) => last = Some(error),
+                    }
+                    sleep(PAUSE).await;
+                }
+            };
+            if let Ok(success) = timeout(PATIENCE, success).await {
+                return success;
+            }
+            let (url, text) = (self.url().await, self.text().await);
+            panic!("{caller}: {what}; {url} says, with {last:?}:\n{text}");
+        }
+    }
+}
+
+/// Starts a driver that keeps what it has to keep in `home`, and returns the port on which it listens.
+async fn driver(home: &Path) -> (Child, u16) {
+    let driver = Command::new("chromedriver")
+        .arg("--port=0")
+        .env("HOME", home)
+        .env("TMPDIR", home)
+        .env_remove("XDG_CACHE_HOME")
+        .env_remove("XDG_CONFIG_HOME")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn();
+    let mut driver = driver.unwrap_or_else(|error| {
+        panic!(
+            "the tests need Chromium and its driver on PATH, on Debian the packages chromium and \
+             chromium-driver: cannot run chromedriver: {error}"
+        )
+    });
+    let mut stdout = BufReader::new(driver.stdout.take().expect("it is piped")).lines();
+    let port = async {
+        while let Some(line) = stdout.next_line().await.expect("a readable pipe") {
+            if let Some((_, port)) = line.split_once("started successfully on port ") {
+                return port.trim_end_matches('.').parse().expect("a port");
+            }
+        }
+        panic!("chromedriver ended at once");
+    };
+    let port = timeout(PATIENCE, port).await.expect("it starts in time");
+    // It would not survive to write to a pipe that is closed.
+    driver.stdout = Some(stdout.into_inner().into_inner());
+    (driver, port)
+}
+
+fn arguments(profile: &Path) -> [String; 10] {
+    let profile = format!("--user-data-dir={}", profile.display());
+    [
+        "--headless",
+        // These want what a container does not have.
+        "--no-sandbox",
+        "--disable-dev-shm-usage",
+        "--disable-gpu",
+        // It is to talk to the program alone.
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-quic",
+        "--disable-sync",
+        "--no-first-run",
+        &profile,
+    ]
+    .map(str::to_owned)
+}
