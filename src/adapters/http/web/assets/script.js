@@ -65,7 +65,9 @@
     }
     const keyed = new Map();
     for (const child of old.children) if (child.dataset?.key) keyed.set(child.dataset.key, child);
-    [...fresh.childNodes].forEach((wanted, index) => {
+    // They leave `fresh` as they are put into `old`, so they are counted before.
+    const all = [...fresh.childNodes];
+    all.forEach((wanted, index) => {
       const same = keyed.get(wanted.dataset?.key);
       const here = old.childNodes[index];
       if (same && same !== here) old.insertBefore(same, here || null);
@@ -73,7 +75,7 @@
       if (present && (same || !present.dataset?.key || !wanted.dataset?.key)) become(present, wanted);
       else old.insertBefore(wanted, present || null);
     });
-    while (old.childNodes.length > fresh.childNodes.length) old.lastChild.remove();
+    while (old.childNodes.length > all.length) old.lastChild.remove();
   };
 
   const icon = document.getElementById("icon");
