@@ -189,7 +189,7 @@ fn framed(frame: &Frame, content: &Markup) -> Markup {
     let body = html! {
         (masthead(Some(frame)))
         @if frame.is_open {
-            p.open {
+            aside.open aria-label="Warning" {
                 strong { "Open to everybody. " }
                 "Whoever reaches this address can change watchers, since no " code { "auth_key" } " is set."
             }
