@@ -140,7 +140,7 @@ pub trait WatcherStore: Send + Sync {
         now: Timestamp,
     ) -> Result<bool, StoreError>;
 
-    /// Reports on the deliveries of a watcher: all that are owed, claimed or not, and at least the
+    /// Reports on the deliveries of a watcher: all that are owed, claimed or not, and the
     /// [`DeliveryReport::KEPT`] that were settled for good last; none if there is no such watcher.
     ///
     /// Those of the newest notice come first, and those of one notice in the order of its recipients. It is for
@@ -377,8 +377,8 @@ impl DeliveryReport {
     /// How many deliveries that were settled for good a watcher is remembered by.
     pub const KEPT: usize = 100;
 
-    /// The reports in the order of [`WatcherStore::deliveries`]. Each comes with a number, which for a store to
-    /// call this has to grow from one delivery of a watcher to the next.
+    /// The reports in the order of [`WatcherStore::deliveries`]. Each comes with a number of the store's: of two
+    /// deliveries of a watcher the later one has the higher.
     #[must_use]
     pub fn in_order(mut numbered: Vec<(i64, Self)>) -> Vec<Self> {
         numbered.sort_unstable_by_key(|(number, _)| Reverse(*number));

@@ -1,8 +1,9 @@
 //! What is owed to whom: the rows of the deliveries.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::claims::{Claimed, Claims, Settling};
 use super::rows::{self, Stored};
@@ -254,58 +255,59 @@ pub(super) fn reports(
     let Some(Stored { row: watcher, .. }) = found else {
         return Ok(Vec::new());
     };
-    let mut reports = Vec::new();
     let mut owed = connection.prepare_cached(
         "SELECT row, notice, recipient, attempts, due, failure FROM deliveries \
          WHERE watcher = ?1 AND refused IS NULL",
     )?;
-    let mut rows = owed.query([watcher])?;
-    while let Some(row) = rows.next()? {
-        let (number, notice) = (row.get(0)?, rows::read_notice(row, 1)?);
-        let due: Option<i64> = row.get(4)?;
-        let failure: Option<String> = row.get(5)?;
-        let state = DeliveryState::Owed {
-            due: leases
-                .get(&number)
-                .copied()
-                .or(due.map(Timestamp::from_millis)),
-            failure: failure.map(Reason::from),
-        };
-        let report = DeliveryReport {
-            told: notice.kind.into(),
-            at: notice.at,
-            deadline: notice.deadline,
-            recipient: Recipient::from_stored(row.get(2)?),
-            attempts: row.get(3)?,
-            state,
-        };
-        reports.push((number, report));
-    }
     let mut settled = connection.prepare_cached(
         "SELECT delivery, resumed, recipient, attempts, at, deadline, settled, refused \
          FROM settled WHERE watcher = ?1",
     )?;
-    let mut rows = settled.query([watcher])?;
-    while let Some(row) = rows.next()? {
-        let instant = |column| row.get(column).map(Timestamp::from_millis);
-        let (at, refused): (_, Option<String>) = (instant(6)?, row.get(7)?);
-        let is_resumed: bool = row.get(1)?;
-        let report = DeliveryReport {
-            told: if is_resumed {
-                Told::Resumed
-            } else {
-                Told::Late
-            },
-            at: instant(4)?,
-            deadline: instant(5)?,
-            recipient: Recipient::from_stored(row.get(2)?),
-            attempts: row.get(3)?,
-            state: match refused.map(Reason::from) {
-                Some(reason) => DeliveryState::Refused { at, reason },
-                None => DeliveryState::Delivered { at },
-            },
-        };
-        reports.push((row.get(0)?, report));
-    }
-    Ok(DeliveryReport::in_order(reports))
+    let owed = owed.query_map([watcher], |row| read_owed(row, &leases))?;
+    let settled = settled.query_map([watcher], read_settled)?;
+    let reports: rusqlite::Result<_> = owed.chain(settled).collect();
+    Ok(DeliveryReport::in_order(reports?))
+}
+
+fn read_owed(
+    row: &Row<'_>,
+    leases: &HashMap<i64, Timestamp>,
+) -> rusqlite::Result<(i64, DeliveryReport)> {
+    let (number, notice) = (row.get(0)?, rows::read_notice(row, 1)?);
+    let due: Option<i64> = row.get(4)?;
+    let failure: Option<String> = row.get(5)?;
+    let lease_end = leases.get(&number).copied();
+    let report = DeliveryReport {
+        told: notice.kind.into(),
+        at: notice.at,
+        deadline: notice.deadline,
+        recipient: Recipient::from_stored(row.get(2)?),
+        attempts: row.get(3)?,
+        state: DeliveryState::Owed {
+            due: lease_end.or(due.map(Timestamp::from_millis)),
+            failure: failure.map(Reason::from),
+        },
+    };
+    Ok((number, report))
+}
+
+fn read_settled(row: &Row<'_>) -> rusqlite::Result<(i64, DeliveryReport)> {
+    let instant = |column| row.get(column).map(Timestamp::from_millis);
+    let (at, refused): (_, Option<String>) = (instant(6)?, row.get(7)?);
+    let report = DeliveryReport {
+        told: if row.get(1)? {
+            Told::Resumed
+        } else {
+            Told::Late
+        },
+        at: instant(4)?,
+        deadline: instant(5)?,
+        recipient: Recipient::from_stored(row.get(2)?),
+        attempts: row.get(3)?,
+        state: match refused.map(Reason::from) {
+            Some(reason) => DeliveryState::Refused { at, reason },
+            None => DeliveryState::Delivered { at },
+        },
+    };
+    Ok((row.get(0)?, report))
 }
