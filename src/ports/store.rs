@@ -144,7 +144,7 @@ pub trait WatcherStore: Send + Sync {
     /// [`DeliveryReport::KEPT`] that were settled for good last; none if there is no such watcher.
     ///
     /// Those of the newest notice come first, and those of one notice in the order of its recipients. It is for
-    /// people: it may take time in proportion to what is owed. What was settled for good costs no method anything but
+    /// people: it may take time in proportion to what is owed, and leaves out what cannot be read. What was settled for good costs no method anything but
     /// this one and the one that settles: no other reads it.
     async fn deliveries(&self, watcher: &WatcherId) -> Result<Vec<DeliveryReport>, StoreError>;
 

@@ -429,6 +429,11 @@ async fn a_database_from_before_there_were_reports_is_brought_forward() {
     assert!(held.expect("it answers"));
     owed.attempts = 3;
     owed.state = DeliveryState::Delivered { at: at(71) };
+    // One that is torn hides no other.
+    place.run(
+        "INSERT INTO deliveries (watcher, recipient, notice, at, attempts) \
+         VALUES (1, 'c@x.example', 'torn {', 1, 0)",
+    );
     let reports = store.deliveries(&id("aaaaaaaa")).await;
     assert_eq!(reports.expect("it answers"), [owed]);
     assert_eq!(store.census().await.expect("it answers").refused, 1);

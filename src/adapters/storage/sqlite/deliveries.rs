@@ -265,7 +265,9 @@ pub(super) fn reports(
     )?;
     let owed = owed.query_map([watcher], |row| read_owed(row, &leases))?;
     let settled = settled.query_map([watcher], read_settled)?;
-    let reports: rusqlite::Result<_> = owed.chain(settled).collect();
+    let reports = owed.chain(settled);
+    let reports = reports.filter(|read| !read.as_ref().is_err_and(is_corruption));
+    let reports: rusqlite::Result<_> = reports.collect();
     Ok(DeliveryReport::in_order(reports?))
 }
 
