@@ -155,11 +155,15 @@ impl Endpoint for Whole {
 
 impl Whole {
     async fn answer(&self, request: Request) -> poem::Result<Response> {
-        check_limits(&request)?;
         let path = request.uri().path();
+        let limits = check_limits(&request);
         if Pages::has(path) {
+            if let Err(rejection) = limits {
+                return Ok(Pages::refusal(&rejection));
+            }
             return self.web.call(request).await;
         }
+        limits?;
         if path == "/" && is_browser(&request) {
             return Ok(Pages::lead());
         }

@@ -1,17 +1,18 @@
 //! What pages load: all of it is part of the program, and comes from its own address.
 
-use std::fmt::Write as _;
 use std::sync::LazyLock;
 
-use poem::Response;
 use poem::http::header;
+use poem::{Request, Response};
+
+use super::sessions::hex;
 
 /// A file that pages load.
 pub(super) struct Asset {
     name: &'static str,
     media_type: &'static str,
     text: &'static str,
-    /// Where it is loaded from. It has a mark of the content in it, so that browsers may keep it.
+    /// Where it is loaded from. There is a mark of the content in it, so that browsers may keep it.
     pub(super) path: String,
 }
 
@@ -41,24 +42,29 @@ static ALL: [&LazyLock<Asset>; 5] = [&STYLE, &SCRIPT, &CALM, &LATE, &LOST];
 impl Asset {
     fn new(name: &'static str, media_type: &'static str, text: &'static str) -> Self {
         let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
-        let mut path = format!("/ui/{name}?v=");
-        for byte in &digest.as_ref()[..6] {
-            let _ = write!(path, "{byte:02x}");
-        }
         Self {
             name,
             media_type,
             text,
-            path,
+            path: format!("/ui/{name}?v={}", hex(&digest.as_ref()[..6])),
         }
     }
 
-    /// The file as an answer.
-    pub(super) fn to_response(&self) -> Response {
-        let media_type = format!("{}; charset=utf-8", self.media_type);
+    /// The file as an answer to `request`. It may be kept if it is the one that was meant: a server of another release
+    /// has another one.
+    pub(super) fn answer(&self, request: &Request) -> Response {
+        let target = request.uri().path_and_query();
+        let caching = if target.is_some_and(|target| target.as_str() == self.path) {
+            "public, max-age=31536000, immutable"
+        } else {
+            "no-cache"
+        };
         Response::builder()
-            .header(header::CONTENT_TYPE, media_type)
-            .header(header::CACHE_CONTROL, "public, max-age=31536000, immutable")
+            .header(
+                header::CONTENT_TYPE,
+                format!("{}; charset=utf-8", self.media_type),
+            )
+            .header(header::CACHE_CONTROL, caching)
             .body(self.text)
     }
 }

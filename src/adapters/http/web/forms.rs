@@ -9,6 +9,8 @@ use poem::error::ReadBodyError;
 use poem::http::StatusCode;
 
 use super::Rejection;
+use super::views::sentence;
+use crate::app::UseCaseError;
 use crate::domain::{Comment, Description, Draft, Name, Periodicity, Recipient, Update, Watcher};
 
 /// The longest form, in bytes: a description, a name and a hundred addresses fit in.
@@ -93,24 +95,54 @@ pub(super) struct Complaints {
     pub(super) addresses: Option<String>,
     /// What is wrong with the form as a whole.
     pub(super) form: Option<String>,
+    /// What tells it to programs, if it is not just a matter of fields.
+    status: Option<StatusCode>,
 }
 
 impl Complaints {
-    /// Another watcher has the name.
-    pub(super) fn name_is_taken() -> Self {
-        let message = "Another watcher has this name, or one that differs from it in signs and capitals only.";
+    /// Something is wrong with the form as a whole.
+    pub(super) fn with_form(status: StatusCode, message: impl Into<String>) -> Self {
         Self {
-            name: Some(message.to_owned()),
+            form: Some(message.into()),
+            status: Some(status),
             ..Self::default()
         }
     }
 
-    /// Something is wrong with the form as a whole.
-    pub(super) fn with_form(message: impl Into<String>) -> Self {
-        Self {
-            form: Some(message.into()),
-            ..Self::default()
+    /// What a use case has to say of a form.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such watcher, and so no form.
+    pub(super) fn of(error: UseCaseError) -> Result<Self, Rejection> {
+        if let UseCaseError::NameTaken = error {
+            let message = "Another watcher has this name, or one that differs from it in signs and capitals only.";
+            return Ok(Self {
+                name: Some(message.to_owned()),
+                status: Some(StatusCode::CONFLICT),
+                ..Self::default()
+            });
         }
+        let rejection = Rejection::from(error);
+        match rejection.status() {
+            StatusCode::NOT_FOUND => Err(rejection),
+            status => Ok(Self::with_form(status, sentence(&rejection))),
+        }
+    }
+
+    /// The status of a page that shows them.
+    pub(super) fn status(&self) -> StatusCode {
+        match self.status {
+            Some(status) => status,
+            None if self.is_empty() => StatusCode::OK,
+            None => StatusCode::UNPROCESSABLE_ENTITY,
+        }
+    }
+
+    /// The title of a page that shows them: it is what is read out first.
+    pub(super) fn title(&self, title: &str) -> String {
+        let error = if self.is_empty() { "" } else { "Error: " };
+        format!("{error}{title}")
     }
 
     /// Whether there is nothing to complain about.
@@ -121,13 +153,24 @@ impl Complaints {
 
 impl From<&Form> for Entries {
     fn from(form: &Form) -> Self {
-        let typed = |name| form.field(name).to_owned();
+        Self::read(form, "")
+    }
+}
+
+impl Entries {
+    /// What the form showed before somebody typed.
+    pub(super) fn shown(form: &Form) -> Self {
+        Self::read(form, Self::SHOWN)
+    }
+
+    fn read(form: &Form, prefix: &str) -> Self {
+        let typed = |name| form.field(&format!("{prefix}{name}")).to_owned();
         Self {
             name: typed("name"),
             periodicity: typed("periodicity"),
             description: typed("description"),
             addresses: typed("addresses"),
-            paused: !form.field("paused").is_empty(),
+            paused: !typed("paused").is_empty(),
         }
     }
 }
@@ -146,6 +189,19 @@ impl From<&Watcher> for Entries {
 }
 
 impl Entries {
+    /// What the names of fields begin with that hold what was shown.
+    pub(super) const SHOWN: &str = "shown-";
+
+    /// The texts, by the names of their fields.
+    pub(super) fn fields(&self) -> [(&'static str, &str); 4] {
+        [
+            ("name", &self.name),
+            ("periodicity", &self.periodicity),
+            ("description", &self.description),
+            ("addresses", &self.addresses),
+        ]
+    }
+
     /// The watcher that is asked for.
     ///
     /// # Errors
@@ -175,8 +231,8 @@ impl Entries {
         }
     }
 
-    /// What is to become different from what was `shown`. What was not touched is not read, so that it may be what
-    /// nobody could type.
+    /// What is to become different from what the form has `shown`. What was not touched stays as it is by now, also if
+    /// somebody else has changed it meanwhile, or nobody could type it.
     ///
     /// # Errors
     ///

@@ -28,6 +28,9 @@ const REDRAWN: Duration = Duration::from_secs(20);
 /// How long a stream lasts. Browsers begin the next one by themselves, which shows whether they still may.
 const LIFETIME: Duration = Duration::from_mins(10);
 
+/// Says how soon the next stream is to begin when one has ended: browsers take seconds otherwise.
+const RETRY: &str = "retry: 250\n";
+
 /// Whether a request asks for the stream of a page, not for the page.
 pub(super) fn is_asked_for(request: &Request) -> bool {
     request
@@ -39,7 +42,7 @@ struct Stream {
     house: Arc<House>,
     visitor: Visitor,
     scene: Scene,
-    /// What the page shows, and since when.
+    /// What the page shows, without its history, and since when.
     shown: Option<(Shown, Instant)>,
     /// When it heard something.
     heard: Instant,
@@ -125,15 +128,17 @@ impl Stream {
         let is_same = self
             .shown
             .as_ref()
-            .is_some_and(|(before, since)| *before == shown && since.elapsed() < REDRAWN);
+            .is_some_and(|(before, since)| shown.is_like(before) && since.elapsed() < REDRAWN);
         if is_same {
             let is_silent = self.heard.elapsed() > ALIVE;
             return is_silent.then(|| event("alive", ""));
         }
         let now = self.house.clock.now();
         let markup = views::living(&self.scene, &shown, now).into_string();
-        self.shown = Some((shown, Instant::now()));
-        Some(event("scene", &markup))
+        let is_first = self.shown.is_none();
+        self.shown = Some((shown.without_history(), Instant::now()));
+        let retry = if is_first { RETRY } else { "" };
+        Some(format!("{retry}{}", event("scene", &markup)))
     }
 }
 

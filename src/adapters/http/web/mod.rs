@@ -73,7 +73,7 @@ mod path {
 }
 
 /// What a path leads to.
-enum Place {
+enum Room {
     Overview,
     Create,
     SignIn,
@@ -92,7 +92,7 @@ enum Act {
     Unpause,
 }
 
-impl Place {
+impl Room {
     /// What `path`, which begins with `/ui/`, leads to.
     fn find(path: &str) -> Option<Self> {
         let parts: Vec<&str> = path.strip_prefix(path::OVERVIEW)?.split('/').collect();
@@ -180,12 +180,23 @@ impl Endpoint for Pages {
 
     async fn call(&self, mut request: Request) -> Result<Response> {
         let answer = self.0.answer(&mut request).await;
-        let mut response = match answer {
-            Ok(response) => response,
-            Err(rejection) => return Ok(Self::refusal(&rejection)),
-        };
-        protect(&mut response);
-        Ok(response)
+        Ok(match answer {
+            Ok(mut response) => {
+                protect(&mut response);
+                response
+            }
+            Err(rejection) => {
+                let mut response = Self::refusal(&rejection);
+                let is_for_a_while = rejection.status() == StatusCode::SERVICE_UNAVAILABLE;
+                if is_for_a_while && *request.method() == Method::GET {
+                    // A screen on the wall finds back by itself.
+                    let refresh = HeaderName::from_static("refresh");
+                    let headers = response.headers_mut();
+                    headers.insert(refresh, HeaderValue::from_static("10"));
+                }
+                response
+            }
+        })
     }
 }
 
@@ -205,42 +216,35 @@ impl House {
         }
         if let Some(asset) = assets::find(&path) {
             return match *request.method() {
-                Method::GET | Method::HEAD => Ok(asset.to_response()),
+                Method::GET | Method::HEAD => Ok(asset.answer(request)),
                 _ => Err(Rejection::method_not_allowed("GET, HEAD")),
             };
         }
-        let place = Place::find(&path).ok_or_else(Rejection::no_such_path)?;
+        let room = Room::find(&path).ok_or_else(no_such_page)?;
         let is_post = match *request.method() {
-            Method::GET | Method::HEAD if place.allow() != "POST" => false,
-            Method::POST if place.allow().ends_with("POST") => true,
-            _ => return Err(Rejection::method_not_allowed(place.allow())),
+            Method::GET | Method::HEAD if room.allow() != "POST" => false,
+            Method::POST if room.allow().ends_with("POST") => true,
+            _ => return Err(Rejection::method_not_allowed(room.allow())),
         };
         let access = self.access(request);
         if access.is_new && is_from_elsewhere(request) {
             return Ok(page(StatusCode::OK, views::bounce(&target(request))));
         }
-        let is_welcome = self.is_open() || access.visitor.is_signed_in;
-        let mut response = match place {
-            Place::SignIn if is_post => return self.sign_in(request, access).await,
-            Place::SignIn => self.show_sign_in(request, access),
+        let is_welcome = self.is_open() || access.visitor.is_signed_in();
+        let mut response = match room {
+            Room::SignIn if is_post => return self.sign_in(request, access).await,
+            Room::SignIn => self.show_sign_in(request, access),
             _ if !is_welcome && live::is_asked_for(request) => {
                 let message = "the session has ended; sign in again";
                 return Err(Rejection::new(StatusCode::FORBIDDEN, message));
             }
+            Room::SignOut => return self.sign_out(request, access).await,
+            room if !is_welcome && is_post => self.turn_away(request, access, room).await?,
             _ if !is_welcome => see(&views::sign_in_path(&target(request))),
-            Place::SignOut => return self.sign_out(request, access).await,
-            place if is_post => self.change(request, access, place).await?,
-            place => self.show(request, access, place).await?,
+            room if is_post => self.change(request, access, room).await?,
+            room => self.show(request, access, room).await?,
         };
-        let cookie = if access.is_new {
-            Some(self.sessions.cookie(&access.visitor))
-        } else {
-            let renewed = self.sessions.renewed(access.visitor);
-            renewed.map(|visitor| self.sessions.cookie(&visitor))
-        };
-        if let Some(cookie) = cookie {
-            response.headers_mut().insert(header::SET_COOKIE, cookie);
-        }
+        self.introduce(access, &mut response);
         Ok(response)
     }
 
@@ -256,7 +260,7 @@ impl House {
                 is_new: false,
             },
             None => Access {
-                visitor: self.sessions.welcome(false),
+                visitor: self.sessions.welcome(),
                 is_new: true,
             },
         }
@@ -266,9 +270,9 @@ impl House {
         Frame {
             title: title.into(),
             icon: Icon::Calm,
-            token: self.sessions.form_token(&access.visitor),
+            token: access.visitor.form_token(),
             is_open: self.is_open(),
-            is_signed_in: access.visitor.is_signed_in,
+            is_signed_in: access.visitor.is_signed_in(),
             is_live: false,
             now: self.clock.now(),
         }
@@ -279,35 +283,28 @@ impl House {
         self: &Arc<Self>,
         request: &Request,
         access: Access,
-        place: Place,
+        room: Room,
     ) -> Result<Response, Rejection> {
-        let scene = match place {
-            Place::Overview => Scene::overview(request)?,
-            Place::Watcher(slug) => Scene::watcher(request, slug, self.base_url.as_ref()),
-            Place::Create => {
-                let entries = Entries::default();
-                return Ok(self.show_create(access, &entries, &Complaints::default()));
+        let scene = match room {
+            Room::Overview => Scene::overview(request)?,
+            Room::Watcher(slug) => Scene::watcher(request, slug, self.base_url.as_ref()),
+            Room::Create => {
+                return Ok(self.show_create(access, &Entries::default(), &Complaints::default()));
             }
-            Place::Edit(slug) => {
-                let record = self.watch.get(&Key::Slug(slug)).await?;
-                let entries = Entries::from(&record.watcher);
+            Room::Edit(slug) => {
+                let watcher = self.watch.get(&Key::Slug(slug)).await?.watcher;
+                let entries = Entries::from(&watcher);
                 let complaints = Complaints::default();
-                return Ok(self.show_edit(
-                    access,
-                    &record.watcher.slug,
-                    &entries,
-                    &entries,
-                    &complaints,
-                ));
+                return Ok(self.show_edit(access, &watcher.slug, &entries, &entries, &complaints));
             }
-            Place::Delete(slug) => {
+            Room::Delete(slug) => {
                 let watcher = self.watch.get(&Key::Slug(slug)).await?.watcher;
                 let frame = self.frame(access, format!("Delete {}", watcher.name));
                 return Ok(page(StatusCode::OK, views::delete(&frame, &watcher)));
             }
             // These have no other pages.
-            Place::SignIn | Place::SignOut | Place::Act(..) => {
-                return Err(Rejection::no_such_path());
+            Room::SignIn | Room::SignOut | Room::Act(..) => {
+                return Err(no_such_page());
             }
         };
         if live::is_asked_for(request) {
@@ -323,12 +320,12 @@ impl House {
     }
 
     fn show_create(&self, access: Access, entries: &Entries, complaints: &Complaints) -> Response {
-        let frame = self.frame(access, "New watcher");
-        let form = WatcherForm::Create;
-        let status = status_of(complaints);
-        page(status, views::form(&frame, &form, entries, complaints))
+        let frame = self.frame(access, complaints.title("New watcher"));
+        let form = views::form(&frame, &WatcherForm::Create, entries, complaints);
+        page(complaints.status(), form)
     }
 
+    /// `shown` is what the form showed before somebody typed `entries`.
     fn show_edit(
         &self,
         access: Access,
@@ -337,13 +334,40 @@ impl House {
         entries: &Entries,
         complaints: &Complaints,
     ) -> Response {
-        let frame = self.frame(access, format!("Edit {}", shown.name));
-        let form = WatcherForm::Edit {
-            name: &shown.name,
-            slug,
+        let title = complaints.title(&format!("Edit {}", shown.name));
+        let frame = self.frame(access, title);
+        let form = WatcherForm::Edit { shown, slug };
+        let form = views::form(&frame, &form, entries, complaints);
+        page(complaints.status(), form)
+    }
+
+    /// Forms of somebody whose session has ended. What was typed into a long one is not lost.
+    async fn turn_away(
+        &self,
+        request: &mut Request,
+        access: Access,
+        room: Room,
+    ) -> Result<Response, Rejection> {
+        let complaints = || {
+            Complaints::with_form(
+                StatusCode::FORBIDDEN,
+                "Your session has ended, so nothing was changed. Sign in in another tab, then send this again.",
+            )
         };
-        let status = status_of(complaints);
-        page(status, views::form(&frame, &form, entries, complaints))
+        let back = match room {
+            Room::Create => {
+                let entries = Entries::from(&Form::read(request).await?);
+                return Ok(self.show_create(access, &entries, &complaints()));
+            }
+            Room::Edit(slug) => {
+                let form = Form::read(request).await?;
+                let (shown, entries) = (Entries::shown(&form), Entries::from(&form));
+                return Ok(self.show_edit(access, &slug, &shown, &entries, &complaints()));
+            }
+            Room::Delete(slug) | Room::Act(slug, _) => path::watcher(&slug),
+            _ => path::OVERVIEW.to_owned(),
+        };
+        Ok(see(&views::sign_in_path(&back)))
     }
 
     /// Forms that were sent.
@@ -351,23 +375,21 @@ impl House {
         &self,
         request: &mut Request,
         access: Access,
-        place: Place,
+        room: Room,
     ) -> Result<Response, Rejection> {
         let form = Form::read(request).await?;
-        let is_ours = self.is_ours(access, &form);
-        match place {
-            Place::Create => self.create(access, &form, is_ours).await,
-            Place::Edit(slug) => self.edit(access, slug, &form, is_ours).await,
+        let is_ours = is_ours(access, &form);
+        match room {
+            Room::Create => self.create(access, &form, is_ours).await,
+            Room::Edit(slug) => self.edit(access, slug, &form, is_ours).await,
             _ if !is_ours => Err(foreign_form()),
-            Place::Delete(slug) => {
+            Room::Delete(slug) => {
                 self.watch.delete(&Key::Slug(slug)).await?;
                 Ok(see(&format!("{}?done=deleted", path::OVERVIEW)))
             }
-            Place::Act(slug, act) => self.act(slug, act, &form).await,
+            Room::Act(slug, act) => self.act(slug, act, &form).await,
             // These take no forms, or are answered before.
-            Place::Overview | Place::Watcher(_) | Place::SignIn | Place::SignOut => {
-                Err(Rejection::no_such_path())
-            }
+            Room::Overview | Room::Watcher(_) | Room::SignIn | Room::SignOut => Err(no_such_page()),
         }
     }
 
@@ -390,10 +412,10 @@ impl House {
                 let page = path::watcher(&record.watcher.slug);
                 Ok(see(&format!("{page}?done=created")))
             }
-            Err(UseCaseError::NameTaken) => {
-                Ok(self.show_create(access, &entries, &Complaints::name_is_taken()))
+            Err(error) => {
+                let complaints = Complaints::of(error)?;
+                Ok(self.show_create(access, &entries, &complaints))
             }
-            Err(error) => Err(error.into()),
         }
     }
 
@@ -405,8 +427,7 @@ impl House {
         is_ours: bool,
     ) -> Result<Response, Rejection> {
         let key = Key::Slug(slug.clone());
-        let shown = Entries::from(&self.watch.get(&key).await?.watcher);
-        let entries = Entries::from(form);
+        let (shown, entries) = (Entries::shown(form), Entries::from(form));
         let again = |complaints| Ok(self.show_edit(access, &slug, &shown, &entries, &complaints));
         if !is_ours {
             return again(send_again());
@@ -423,8 +444,7 @@ impl House {
             Err(UseCaseError::Refused(Refusal::NothingToUpdate)) => {
                 Ok(see(&format!("{}?done=unchanged", path::watcher(&slug))))
             }
-            Err(UseCaseError::NameTaken) => again(Complaints::name_is_taken()),
-            Err(error) => Err(error.into()),
+            Err(error) => again(Complaints::of(error)?),
         }
     }
 
@@ -443,11 +463,13 @@ impl House {
     fn show_sign_in(&self, request: &Request, access: Access) -> Response {
         let to = forms::query(request, "to").unwrap_or_default();
         let to = local(&to);
-        if self.is_open() || access.visitor.is_signed_in {
+        if self.is_open() || access.visitor.is_signed_in() {
             return see(to);
         }
         let frame = self.frame(access, "Sign in");
-        page(StatusCode::OK, views::sign_in(&frame, to, None))
+        let mut response = page(StatusCode::OK, views::sign_in(&frame, to, None));
+        self.introduce(access, &mut response);
+        response
     }
 
     async fn sign_in(&self, request: &mut Request, access: Access) -> Result<Response, Rejection> {
@@ -456,17 +478,14 @@ impl House {
         let Some(key) = &self.auth_key else {
             return Ok(see(to));
         };
-        let frame = self.frame(access, "Sign in");
+        let frame = self.frame(access, "Error: Sign in");
         let again = |status, complaint: &str| {
             let mut response = page(status, views::sign_in(&frame, to, Some(complaint)));
-            if access.is_new {
-                let cookie = self.sessions.cookie(&access.visitor);
-                response.headers_mut().insert(header::SET_COOKIE, cookie);
-            }
+            self.introduce(access, &mut response);
             response
         };
-        if !self.is_ours(access, &form) {
-            let complaint = "This form was made for another visit. Please try again.";
+        if !is_ours(access, &form) {
+            let complaint = "This form was made for another visit. Try again; the browser has to keep cookies for that.";
             return Ok(again(StatusCode::FORBIDDEN, complaint));
         }
         let given = form.field("key").as_bytes();
@@ -485,8 +504,7 @@ impl House {
             return Ok(again(StatusCode::FORBIDDEN, "This is not the key."));
         }
         guess.inspect(|guess| self.guesses.was_right(*guess));
-        // A session that somebody else may have begun is not the one that is signed in.
-        let visitor = self.sessions.welcome(true);
+        let visitor = self.sessions.sign_in();
         let mut response = see(to);
         let cookie = self.sessions.cookie(&visitor);
         response.headers_mut().insert(header::SET_COOKIE, cookie);
@@ -495,7 +513,7 @@ impl House {
 
     async fn sign_out(&self, request: &mut Request, access: Access) -> Result<Response, Rejection> {
         let form = Form::read(request).await?;
-        if !self.is_ours(access, &form) {
+        if !is_ours(access, &form) {
             return Err(foreign_form());
         }
         self.sessions.sign_out(access.visitor);
@@ -505,13 +523,27 @@ impl House {
         Ok(response)
     }
 
-    /// Whether a form was made by us for this very visitor: other sites can send forms too.
-    fn is_ours(&self, access: Access, form: &Form) -> bool {
-        !access.is_new
-            && self
-                .sessions
-                .is_form_token(&access.visitor, form.field("token"))
+    /// Gives somebody new a cookie, and a session that was used its whole lifetime again.
+    fn introduce(&self, access: Access, response: &mut Response) {
+        let visitor = if access.is_new {
+            Some(access.visitor)
+        } else {
+            self.sessions.renewed(access.visitor)
+        };
+        if let Some(visitor) = visitor {
+            let cookie = self.sessions.cookie(&visitor);
+            response.headers_mut().insert(header::SET_COOKIE, cookie);
+        }
     }
+}
+
+/// Whether a form was made by us for this very visitor: other sites can send forms too.
+fn is_ours(access: Access, form: &Form) -> bool {
+    !access.is_new && access.visitor.is_form_token(form.field("token"))
+}
+
+fn no_such_page() -> Rejection {
+    Rejection::new(StatusCode::NOT_FOUND, "there is no such page")
 }
 
 /// Something was sent that another site may have made up.
@@ -525,20 +557,9 @@ fn foreign_form() -> Rejection {
 /// The same where what was typed is shown again.
 fn send_again() -> Complaints {
     Complaints::with_form(
+        StatusCode::FORBIDDEN,
         "This form was made for another visit, so nothing was changed. Please send it again.",
     )
-}
-
-fn status_of(complaints: &Complaints) -> StatusCode {
-    if complaints.is_empty() {
-        StatusCode::OK
-    } else if complaints.form.is_some() {
-        StatusCode::FORBIDDEN
-    } else if *complaints == Complaints::name_is_taken() {
-        StatusCode::CONFLICT
-    } else {
-        StatusCode::UNPROCESSABLE_ENTITY
-    }
 }
 
 /// Whether a link on another site, or in a mail that is read in a browser, led here. The browser keeps our cookies back

@@ -9,7 +9,7 @@ use super::forms::query;
 use super::views::Icon;
 use super::{PAGE, Rejection};
 use crate::app::config::BaseUrl;
-use crate::app::{NightsWatch, Overview, Place, Selection};
+use crate::app::{NightsWatch, Overview, Place, Selection, UseCaseError};
 use crate::domain::{Search, Slug, Standing};
 use crate::ports::{Census, DeliveryReport, Key, Record};
 
@@ -32,7 +32,6 @@ pub(super) enum Scene {
 }
 
 /// What is there to be seen.
-#[derive(PartialEq)]
 pub(super) enum Shown {
     Overview {
         overview: Overview,
@@ -53,6 +52,10 @@ pub(super) const fn code(standing: Standing) -> &'static str {
     }
 }
 
+fn wrong(name: &str, why: &str) -> Rejection {
+    Rejection::bad_request(format!("\"{name}\" in the address {why}"))
+}
+
 fn standing(text: &str) -> Option<Standing> {
     Standing::ALL
         .into_iter()
@@ -67,9 +70,6 @@ impl Scene {
     /// If it asks for what there cannot be.
     pub(super) fn overview(request: &Request) -> Result<Self, Rejection> {
         let given = |name| query(request, name).filter(|value| !value.trim().is_empty());
-        let wrong = |name: &str, why: &str| {
-            Rejection::bad_request(format!("\"{name}\" in the address {why}"))
-        };
         let of = match given("state") {
             Some(text) => Some(
                 standing(&text).ok_or_else(|| wrong("state", "is not late, on-time or paused"))?,
@@ -139,7 +139,15 @@ impl Shown {
     ) -> Result<Self, Rejection> {
         Ok(match scene {
             Scene::Overview { selection, .. } => Self::Overview {
-                overview: watch.overview(selection, PAGE).await?,
+                overview: watch
+                    .overview(selection, PAGE)
+                    .await
+                    .map_err(|error| match error {
+                        UseCaseError::SearchTooLong => {
+                            wrong("q", "takes too long to find among so many watchers")
+                        }
+                        error => error.into(),
+                    })?,
                 counts: watch.counts(max_age).await?,
             },
             Scene::Watcher { slug, .. } => {
@@ -148,6 +156,35 @@ impl Shown {
                 Self::Watcher { record, deliveries }
             }
         })
+    }
+
+    /// Whether the same is to be seen. Each event changes when the newest one was, so nobody compares histories.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        match (self, other) {
+            (
+                Self::Overview { overview, counts },
+                Self::Overview {
+                    overview: others,
+                    counts: their_counts,
+                },
+            ) => overview == others && counts == their_counts,
+            (
+                Self::Watcher { record, deliveries },
+                Self::Watcher {
+                    record: other,
+                    deliveries: others,
+                },
+            ) => record.watcher == other.watcher && deliveries == others,
+            _ => false,
+        }
+    }
+
+    /// The same, to be remembered: a history is long.
+    pub(super) fn without_history(mut self) -> Self {
+        if let Self::Watcher { record, .. } = &mut self {
+            record.history = Vec::new();
+        }
+        self
     }
 
     /// The title of the page: what matters most comes first, since tabs are narrow.

@@ -3,8 +3,13 @@
 "use strict";
 
 (() => {
-  // What the clock here is wrong by, against that of the service.
-  const offset = Number(document.body.dataset.now || Date.now()) - Date.now();
+  const live = () => document.getElementById("live");
+
+  // What the clock here is wrong by, against that of the service, which tells the time whenever it draws.
+  let offset = 0;
+  const setClock = () => {
+    if (live()?.dataset.now) offset = Number(live().dataset.now) - Date.now();
+  };
   const now = () => Date.now() + offset;
 
   const two = (number) => String(number).padStart(2, "0");
@@ -63,8 +68,13 @@
     for (const { name, value } of [...fresh.attributes]) {
       if (old.getAttribute(name) !== value) old.setAttribute(name, value);
     }
+    const wantedKeys = new Set([...fresh.children].map((child) => child.dataset?.key));
     const keyed = new Map();
-    for (const child of old.children) if (child.dataset?.key) keyed.set(child.dataset.key, child);
+    for (const child of [...old.children]) {
+      const key = child.dataset?.key;
+      if (key && !wantedKeys.has(key)) child.remove();
+      else if (key) keyed.set(key, child);
+    }
     // They leave `fresh` as they are put into `old`, so they are counted before.
     const all = [...fresh.childNodes];
     all.forEach((wanted, index) => {
@@ -80,8 +90,6 @@
 
   const icon = document.getElementById("icon");
   const lost = document.getElementById("lost");
-
-  const live = () => document.getElementById("live");
 
   const setIcon = (path) => {
     if (icon.getAttribute("href") !== path) icon.setAttribute("href", path);
@@ -101,7 +109,11 @@
 
   const show = (markup) => {
     const page = new DOMParser().parseFromString(markup, "text/html");
+    const focused = document.activeElement;
     for (const part of page.querySelectorAll(".part")) become(document.getElementById(part.id), part);
+    // What is moved loses the focus.
+    if (focused !== document.activeElement && focused.isConnected) focused.focus({ preventScroll: true });
+    setClock();
     tellTimes();
   };
 
@@ -125,25 +137,28 @@
     };
     // Asks for the page itself. If that leads elsewhere, or there is no such watcher any more, the page says so best.
     const look = async () => {
-      const answer = await fetch(location.href, { redirect: "manual" }).catch(() => undefined);
+      const options = { redirect: "manual", signal: AbortSignal.timeout(period) };
+      const answer = await fetch(location.href, options).catch(() => undefined);
       if (answer?.type === "opaqueredirect" || answer?.status === 404) location.reload();
       if (!answer?.ok) return;
       show(await answer.text());
       hear();
     };
-    // A browser opens six connections to a host and no more, so a page that nobody sees does without.
+    // A browser opens six connections to a host and no more, so the page of one watcher does without while nobody sees
+    // it. That of all watchers goes on: its title and icon are there to be seen from afar.
     const attend = () => {
       source?.close();
-      if (!document.hidden) listen();
+      heard = Date.now();
+      if (!document.hidden || !live().dataset.standing) listen();
     };
     attend();
     document.addEventListener("visibilitychange", attend);
     setInterval(async () => {
+      if (Date.now() - heard > silence) lose();
       if (!source || source.readyState === EventSource.CLOSED) {
         await look();
-        attend();
+        if (!document.hidden) attend();
       }
-      if (Date.now() - heard > silence) lose();
     }, period);
   };
 
@@ -156,8 +171,8 @@
       getSelection().selectAllChildren(code);
       if (!document.execCommand("copy")) return;
     }
-    button.textContent = "Copied";
-    setTimeout(() => (button.textContent = "Copy"), 2000);
+    button.firstChild.textContent = "Copied";
+    setTimeout(() => (button.firstChild.textContent = "Copy"), 2000);
   };
 
   for (const button of document.querySelectorAll("button[data-copy]")) {
@@ -175,6 +190,14 @@
     history.replaceState(null, "", here);
   }
 
+  // A link on another site comes without the cookie, so who is signed in may be asked for the key nevertheless.
+  if (document.querySelector(".gate")) {
+    fetch(location.href, { redirect: "manual" }).then((answer) => {
+      if (answer.type === "opaqueredirect") location.reload();
+    }, () => {});
+  }
+
+  setClock();
   tellTimes();
   setInterval(tellTimes, 1000);
   if (live() && "live" in document.body.dataset) follow();

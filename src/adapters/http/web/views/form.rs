@@ -10,7 +10,11 @@ use crate::domain::{Comment, Description, Name, Slug, Watcher};
 /// What a form about a watcher is for.
 pub(in crate::adapters::http::web) enum WatcherForm<'a> {
     Create,
-    Edit { name: &'a str, slug: &'a Slug },
+    /// What it shows, before anything is typed.
+    Edit {
+        shown: &'a Entries,
+        slug: &'a Slug,
+    },
 }
 
 /// A form for all that can be said about a watcher.
@@ -30,7 +34,7 @@ pub(in crate::adapters::http::web) fn form(
     let content = html! {
         @match form {
             WatcherForm::Create => { h1 { "New watcher" } }
-            WatcherForm::Edit { name, .. } => { h1 { "Edit " bdi { (name) } } }
+            WatcherForm::Edit { shown, .. } => { h1 { "Edit " bdi { (shown.name) } } }
         }
         @if let Some(complaint) = &complaints.form {
             p.complaint role="alert" { (complaint) }
@@ -40,6 +44,11 @@ pub(in crate::adapters::http::web) fn form(
         // What is wrong is said here, in the same words everywhere, and not by the browser.
         form.entries method="post" action=(action) novalidate {
             (token(frame))
+            @if let WatcherForm::Edit { shown, .. } = form {
+                @for (name, value) in shown.fields() {
+                    input type="hidden" name=(format!("{}{name}", Entries::SHOWN)) value=(value);
+                }
+            }
             (field("name", "Name", "What people call it, such as “Nightly backup”.", complaints.name.as_deref(), |described, is_wrong| html! {
                 input #name name="name" value=(entries.name) required maxlength=(Name::MAX_CHARS)
                     autocomplete="off" aria-describedby=(described) aria-invalid=[is_wrong];
@@ -138,7 +147,8 @@ pub(in crate::adapters::http::web) fn sign_in(
                         p.complaint #key-complaint role="alert" { (complaint) }
                     }
                     input #key type="password" name="key" required autofocus autocomplete="current-password"
-                        aria-describedby="key-hint" aria-invalid=[complaint.map(|_| "true")];
+                        aria-describedby=(if complaint.is_some() { "key-complaint key-hint" } else { "key-hint" })
+                        aria-invalid=[complaint.map(|_| "true")];
                     p.hint #key-hint { "The " code { "auth_key" } " of this service." }
                 }
                 p.actions { button { "Sign in" } }

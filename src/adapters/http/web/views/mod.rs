@@ -14,7 +14,7 @@ pub(super) use self::form::{WatcherForm, delete, form, sign_in};
 use super::scenes::{Scene, Shown, code};
 use super::{Rejection, assets, path};
 use crate::app::version;
-use crate::domain::{Standing, Timestamp};
+use crate::domain::{Periodicity, Standing, Timestamp};
 
 /// What stands around every page.
 pub(super) struct Frame {
@@ -88,7 +88,7 @@ pub(super) fn living(scene: &Scene, shown: &Shown, now: Timestamp) -> Markup {
 fn live(scene: &Scene, shown: &Shown, now: Timestamp) -> Markup {
     html! {
         div #live .part data-title=(whole_title(&shown.title())) data-icon=(shown.icon().path())
-            data-standing=[shown.standing().map(code)] {
+            data-standing=[shown.standing().map(code)] data-now=(now.millis()) {
             @match (scene, shown) {
                 (Scene::Overview { selection, words }, Shown::Overview { overview, counts }) => {
                     (overview::list(selection, words, overview, counts))
@@ -123,7 +123,7 @@ pub(super) fn refusal(rejection: &Rejection) -> Markup {
     };
     let content = html! {
         h1 { (title) }
-        p { (sentence(&rejection.to_string())) }
+        p { (sentence(rejection)) }
         p { a href=(path::OVERVIEW) { "All watchers" } }
     };
     document(
@@ -166,8 +166,9 @@ fn said(done: &str) -> Option<&'static str> {
     })
 }
 
-/// `text` as a sentence: errors of the interface begin small and end without a full stop.
-fn sentence(text: &str) -> String {
+/// A rejection as a sentence: those of the interface begin small and end without a full stop.
+pub(super) fn sentence(rejection: &Rejection) -> String {
+    let text = rejection.to_string();
     let mut letters = text.chars();
     let first = letters.next().into_iter().flat_map(char::to_uppercase);
     let mut sentence: String = first.chain(letters).collect();
@@ -206,7 +207,6 @@ fn framed(frame: &Frame, content: &Markup) -> Markup {
 
 fn document(title: &str, icon: Icon, frame: Option<&Frame>, body: &Markup) -> Markup {
     let is_live = frame.is_some_and(|frame| frame.is_live);
-    let now = frame.map(|frame| frame.now.millis());
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -219,7 +219,7 @@ fn document(title: &str, icon: Icon, frame: Option<&Frame>, body: &Markup) -> Ma
                 link rel="stylesheet" href=(assets::STYLE.path);
                 script src=(assets::SCRIPT.path) defer {}
             }
-            body data-now=[now] data-live[is_live] { (body) }
+            body data-live[is_live] { (body) }
         }
     }
 }
@@ -308,21 +308,34 @@ fn utc(at: Timestamp) -> String {
 
 /// A span for people, in its largest two units.
 fn span(span: Duration) -> String {
-    const UNITS: [(&str, u64); 4] = [("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)];
-    let seconds = span.as_secs();
-    if seconds == 0 {
-        return format!("{} ms", span.as_millis());
-    }
-    let first = UNITS.iter().position(|(_, size)| seconds >= *size);
-    let mut rest = seconds;
+    in_units(span, 2)
+}
+
+/// A periodicity for people, with nothing left out.
+fn every(periodicity: Periodicity) -> String {
+    in_units(periodicity.span(), usize::MAX)
+}
+
+/// The same words as those of the script, which counts on.
+fn in_units(span: Duration, most: usize) -> String {
+    const UNITS: [(&str, u128); 5] = [
+        ("d", 86_400_000),
+        ("h", 3_600_000),
+        ("min", 60_000),
+        ("s", 1_000),
+        ("ms", 1),
+    ];
+    let mut rest = span.as_millis();
+    let first = UNITS.iter().position(|(_, size)| rest >= *size);
     let mut parts = Vec::new();
-    for (unit, size) in &UNITS[first.unwrap_or(0)..] {
-        if rest / size > 0 && parts.len() < 2 {
+    for (unit, size) in UNITS.iter().skip(first.unwrap_or(4)).take(most) {
+        if rest / size > 0 {
             parts.push(format!("{} {unit}", rest / size));
-        } else if !parts.is_empty() {
-            break;
         }
         rest %= size;
+    }
+    if parts.is_empty() {
+        return "0 s".to_owned();
     }
     parts.join(" ")
 }

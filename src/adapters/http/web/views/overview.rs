@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::{Wording, badge, time};
+use super::{Wording, badge, every, time};
 use crate::adapters::http::web::scenes::code;
 use crate::adapters::http::web::{PAGE, path};
 use crate::app::{Overview, Place, Selection};
@@ -107,7 +107,7 @@ fn row(watcher: &Watcher) -> Markup {
                 }
             }
             td.last role="cell" { (time(watcher.last_event, Wording::Ago)) }
-            td.every role="cell" { (watcher.periodicity) }
+            td.every role="cell" { (every(watcher.periodicity)) }
         }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use maud::{Markup, html};
 
-use super::{Wording, span, time, utc};
+use super::{Wording, every, span, time, utc};
 use crate::adapters::http::web::scenes::code;
 use crate::domain::{Interval, Standing, Timeline, Timestamp, Watcher};
 
@@ -39,7 +39,7 @@ fn band(timeline: &Timeline) -> Markup {
     let late = |stretch: &&crate::domain::Stretch| stretch.standing == Standing::Late;
     let times_late = timeline.stretches.iter().filter(late).count();
     let label = format!(
-        "From {} to {}: {} triggers, late {times_late} times.",
+        "From {} to {}. Triggers: {}. Latenesses: {times_late}.",
         utc(timeline.from),
         utc(timeline.now),
         timeline.triggers.len(),
@@ -143,7 +143,7 @@ fn strip(intervals: &[Interval], watcher: &Watcher) -> Markup {
     html! {
         h3 { "Intervals between triggers" }
         svg.strip viewBox=(format!("0 0 {} {STRIP}", count * 10)) preserveAspectRatio="none" role="img"
-            aria-label=(format!("The newest {count} intervals: median {}, longest {}, expected at most {}.", span(median), span(longest), watcher.periodicity)) {
+            aria-label=(format!("The newest {count} intervals: median {}, longest {}, expected at most {}.", span(median), span(longest), every(watcher.periodicity))) {
             @for (index, interval) in newest.iter().enumerate() {
                 @let height = height(interval);
                 rect.over[interval.length > periodicity] x=(index * 10 + 1) y=(STRIP - height) width="8" height=(height) {
@@ -154,7 +154,7 @@ fn strip(intervals: &[Interval], watcher: &Watcher) -> Markup {
         }
         p.scale {
             span { "median " (span(median)) ", longest " (span(longest)) }
-            span { "line: " (watcher.periodicity) }
+            span { "line: " (every(watcher.periodicity)) }
         }
     }
 }

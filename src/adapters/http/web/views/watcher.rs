@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::form::act;
-use super::{Frame, Wording, badge, time, timeline};
+use super::{Frame, Wording, badge, every, time, timeline};
 use crate::adapters::http::web::path;
 use crate::adapters::http::web::scenes::code;
 use crate::domain::{Slug, Standing, Timeline, Timestamp, Watcher};
@@ -35,8 +35,12 @@ fn facts(watcher: &Watcher) -> Markup {
         dl.facts {
             div.due.(code(standing)) {
                 @match watcher.state.deadline() {
+                    Some(deadline) if standing == Standing::Late => {
+                        dt { "Was due" }
+                        dd { (time(deadline, Wording::Ago)) }
+                    }
                     Some(deadline) => {
-                        dt { @if standing == Standing::Late { "Was due" } @else { "Due" } }
+                        dt { "Due" }
                         dd { (time(deadline, Wording::Left)) }
                     }
                     None => {
@@ -46,7 +50,7 @@ fn facts(watcher: &Watcher) -> Markup {
                 }
             }
             div { dt { "Last event" } dd { (time(watcher.last_event, Wording::Ago)) } }
-            div { dt { "Expected every" } dd { (watcher.periodicity) } }
+            div { dt { "Expected every" } dd { (every(watcher.periodicity)) } }
             div {
                 dt { "Mails go to" }
                 dd {
@@ -90,7 +94,7 @@ pub(super) fn notices(record: &Record, deliveries: &[DeliveryReport], is_whole: 
         section {
             h2 { "Notices" }
             @if deliveries.is_empty() {
-                p.muted { "Nobody was told anything yet." }
+                p.muted { "No notices are known." }
             } @else {
                 table.told role="table" {
                     caption.hidden { "Who was told what, the newest notice first" }
@@ -186,12 +190,12 @@ pub(super) fn tools(frame: &Frame, slug: &Slug, base: &str, watcher: &Watcher) -
         section.calls aria-labelledby="calls" {
             h2 #calls { "Trigger URL" }
             p { "The task calls this whenever it ran. Whoever knows it can trigger the watcher, and nothing else." }
-            (ready("trigger-url", &url))
+            (ready("trigger-url", "trigger URL", &url))
             p.hint { "What there is to say may be appended as " code { "?m=…" } ", and appears in the history." }
             @for (index, (name, lines)) in lines(&url).iter().enumerate() {
                 details {
                     summary { (name) }
-                    (ready(&format!("lines-{index}"), lines))
+                    (ready(&format!("lines-{index}"), name, lines))
                 }
             }
         }
@@ -200,11 +204,11 @@ pub(super) fn tools(frame: &Frame, slug: &Slug, base: &str, watcher: &Watcher) -
 }
 
 /// Text that is there to be copied. The button appears where the script can copy.
-fn ready(id: &str, text: &str) -> Markup {
+fn ready(id: &str, name: &str, text: &str) -> Markup {
     html! {
         div.ready {
-            pre tabindex="0" { code #(id) { (text) } }
-            button.plain type="button" data-copy=(id) hidden { "Copy" }
+            pre tabindex="0" role="region" aria-label=(name) { code #(id) { (text) } }
+            button.plain type="button" data-copy=(id) hidden { span { "Copy" } span.hidden { " " (name) } }
         }
     }
 }
