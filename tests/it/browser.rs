@@ -1,6 +1,9 @@
 //! The pages in a real browser, which is where they have to work.
 
 mod checks;
+mod pages;
+mod pictures;
+
 mod session;
 
 use session::Browser;

@@ -206,6 +206,16 @@ impl Program {
         kill_process(self.pid(), Signal::TERM).expect("it can be asked to end");
     }
 
+    /// Stops it as a machine that hangs does: it keeps its connections, and says nothing.
+    pub(crate) fn suspend(&self) {
+        kill_process(self.pid(), Signal::STOP).expect("it can be stopped");
+    }
+
+    /// Lets it go on.
+    pub(crate) fn resume(&self) {
+        kill_process(self.pid(), Signal::CONT).expect("it can go on");
+    }
+
     /// The process that serves.
     pub(crate) fn pid(&self) -> Pid {
         let id = self.child.id();

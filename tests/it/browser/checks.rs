@@ -1,4 +1,4 @@
-//! What every page has to be.
+//! What every page has to be, and the circumstances in which people look at it.
 
 use std::fs;
 
@@ -22,6 +22,19 @@ impl Browser {
         faults
     }
 
+    /// Sees to it that nothing is wrong with the page, by day and by night.
+    pub(crate) async fn is_sound(&self) {
+        for scheme in ["light", "dark"] {
+            self.prefer(scheme).await;
+            let faults = self.faults().await;
+            assert!(
+                faults.is_empty(),
+                "{} in {scheme}: {faults:#?}",
+                self.url().await
+            );
+        }
+    }
+
     /// Whether the page is wider than its window.
     pub(crate) async fn is_too_wide(&self) -> bool {
         let script =
@@ -40,6 +53,27 @@ impl Browser {
         let violations = results["violations"].as_array();
         let violations = violations.unwrap_or_else(|| panic!("axe-core failed: {results}"));
         violations.iter().map(barrier).collect()
+    }
+
+    /// Looks at the page through a window of this size, in pixels.
+    pub(crate) async fn resize(&self, width: u32, height: u32) {
+        let size =
+            json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
+        self.command("Emulation.setDeviceMetricsOverride", size)
+            .await;
+    }
+
+    /// Prefers a colour scheme: `light` or `dark`.
+    pub(crate) async fn prefer(&self, scheme: &str) {
+        let features = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
+        let media = json!({ "features": features });
+        self.command("Emulation.setEmulatedMedia", media).await;
+    }
+
+    /// Looks at the page from a time zone.
+    pub(crate) async fn travel(&self, zone: &str) {
+        let zone = json!({ "timezoneId": zone });
+        self.command("Emulation.setTimezoneOverride", zone).await;
     }
 }
 

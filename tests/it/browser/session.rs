@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use thirtyfour::error::WebDriverResult;
-use thirtyfour::{By, Capabilities, WebDriver};
+use thirtyfour::{By, Capabilities, TypingData, WebDriver, WebElement};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
@@ -32,19 +32,28 @@ pub(crate) struct Browser {
 
 impl Browser {
     /// A browser as people have it.
-    ///
+    pub(crate) async fn start() -> Self {
+        Self::start_with(json!({})).await
+    }
+
+    /// A browser that runs no script of a page.
+    pub(crate) async fn start_without_scripts() -> Self {
+        let blocked = json!({ "profile.managed_default_content_settings.javascript": 2 });
+        Self::start_with(blocked).await
+    }
+
     /// # Panics
     ///
     /// Panics if there is no browser or no driver: tests are not skipped.
-    pub(crate) async fn start() -> Self {
+    async fn start_with(preferences: Value) -> Self {
         let profile = directory();
         let (driver, port) = driver(profile.path()).await;
         let mut wanted = Capabilities::new();
-        let options = json!({ "args": arguments(profile.path()) });
+        let options = json!({ "args": arguments(profile.path()), "prefs": preferences });
         for (key, value) in [
             ("browserName", json!("chrome")),
             ("goog:chromeOptions", options),
-            ("goog:loggingPrefs", json!({ "browser": "ALL" })),
+            ("goog:loggingPrefs", json!({ "browser": "INFO" })),
         ] {
             wanted.set(key, value).expect("it is JSON already");
         }
@@ -75,6 +84,11 @@ impl Browser {
         text.as_str().expect("text").to_owned()
     }
 
+    /// Goes back to the page before.
+    pub(crate) async fn back(&self) {
+        self.page.back().await.expect("there is one");
+    }
+
     /// Runs the body of a function in the page, even where no script of the page runs, and returns what it returns.
     pub(crate) async fn run(&self, script: &str) -> Value {
         let returned = self.page.execute(script, Vec::new()).await;
@@ -87,13 +101,30 @@ impl Browser {
         returned.expect("a script without errors").json().clone()
     }
 
-    /// What the console of the page has said since it was asked last, of every level.
+    /// Sends a command of the Chrome `DevTools` Protocol.
+    pub(crate) async fn command(&self, name: &str, parameters: Value) {
+        let answer = self.page.cdp().send_raw(name, parameters).await;
+        answer.unwrap_or_else(|error| panic!("{name}: {error}"));
+    }
+
+    /// What the console of the page has said since it was asked last, without mere hints.
     pub(crate) async fn console(&self) -> Vec<String> {
         let entries = self.page.browser_log().await.expect("a log");
         let entries = entries.into_iter();
         entries
             .map(|entry| format!("{}: {}", entry.level, entry.message))
             .collect()
+    }
+
+    /// Types text, or keys, to whatever has the focus.
+    pub(crate) async fn types(&self, keys: impl Into<TypingData>) {
+        let typed = self.page.action_chain().send_keys(keys).perform().await;
+        typed.expect("they are typed");
+    }
+
+    /// A picture of what is to be seen, as PNG.
+    pub(crate) async fn picture(&self) -> Vec<u8> {
+        self.page.screenshot_as_png().await.expect("a picture")
     }
 
     /// Waits until the text that is to be seen has `text` in it.
@@ -103,6 +134,72 @@ impl Browser {
             let body = self.page.find(By::Tag("body")).await?;
             Ok(body.text().await?.contains(text).then_some(()))
         })
+    }
+
+    /// Waits until `css` selects something that is to be seen.
+    #[track_caller]
+    pub(crate) fn find(&self, css: &str) -> impl Future<Output = WebElement> {
+        self.visible(By::Css(css))
+    }
+
+    /// Waits until `css` selects something, if only in the head.
+    #[track_caller]
+    pub(crate) fn has(&self, css: &str) -> impl Future<Output = ()> {
+        self.insist(format!("there should be {css}"), async move || {
+            self.page.find(By::Css(css)).await.map(|_| Some(()))
+        })
+    }
+
+    /// What is to be read in what `css` selects first.
+    pub(crate) async fn read(&self, css: &str) -> WebDriverResult<String> {
+        self.page.find(By::Css(css)).await?.text().await
+    }
+
+    /// Waits until what `css` selects first says `text`, and nothing else.
+    #[track_caller]
+    pub(crate) fn reads(&self, css: &str, text: &str) -> impl Future<Output = ()> {
+        self.insist(format!("{css} should say “{text}”"), async move || {
+            Ok((self.read(css).await? == text).then_some(()))
+        })
+    }
+
+    /// Waits until the title of the page is this.
+    #[track_caller]
+    pub(crate) fn is_titled(&self, title: &str) -> impl Future<Output = ()> {
+        self.insist(
+            format!("its title should be “{title}”"),
+            async move || Ok((self.page.title().await? == title).then_some(())),
+        )
+    }
+
+    /// Clicks the button that says `text`. If that asks for another page, it waits for it to be loaded.
+    #[track_caller]
+    pub(crate) fn press(&self, text: &str) -> impl Future<Output = ()> {
+        self.click(By::XPath(format!("//button[normalize-space()='{text}']")))
+    }
+
+    /// Clicks the link that says `text`, likewise.
+    #[track_caller]
+    pub(crate) fn follow(&self, text: &str) -> impl Future<Output = ()> {
+        self.click(By::XPath(format!("//a[normalize-space()='{text}']")))
+    }
+
+    /// Waits for the control whose label begins with `label`.
+    #[track_caller]
+    pub(crate) fn field(&self, label: &str) -> impl Future<Output = WebElement> {
+        let labels = format!("//label[starts-with(normalize-space(), '{label}')]");
+        self.visible(By::XPath(format!("//*[@id = {labels}/@for]")))
+    }
+
+    /// Writes `text` into that control, in place of what is there.
+    #[track_caller]
+    pub(crate) fn fill(&self, label: &str, text: &str) -> impl Future<Output = ()> {
+        let field = self.field(label);
+        async move {
+            let field = field.await;
+            field.clear().await.expect("a field to write in");
+            field.send_keys(text).await.expect("a field to write in");
+        }
     }
 
     /// Tries until it succeeds. An error counts as `None`, for the page may be changing.
@@ -131,6 +228,35 @@ impl Browser {
             let (url, text) = (self.url().await, self.text().await);
             panic!("{caller}: {what}; {url} says, with {last:?}:\n{text}");
         }
+    }
+
+    #[track_caller]
+    fn visible(&self, by: By) -> impl Future<Output = WebElement> {
+        self.insist(format!("there should be {by:?}"), async move || {
+            self.first_visible(&by).await
+        })
+    }
+
+    #[track_caller]
+    fn click(&self, by: By) -> impl Future<Output = ()> {
+        self.insist(
+            format!("there should be {by:?} to click"),
+            async move || {
+                let Some(element) = self.first_visible(&by).await? else {
+                    return Ok(None);
+                };
+                element.click().await.map(Some)
+            },
+        )
+    }
+
+    async fn first_visible(&self, by: &By) -> WebDriverResult<Option<WebElement>> {
+        for element in self.page.find_all(by.clone()).await? {
+            if element.is_displayed().await? {
+                return Ok(Some(element));
+            }
+        }
+        Ok(None)
     }
 }
 
