@@ -183,6 +183,25 @@ async fn pages_change_while_they_are_looked_at() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn many_pages_can_be_open_at_a_time() {
+    let (program, browser, _directory) = open().await;
+    program.create("Daily", "86400", &[]).await;
+    browser.open(&program.at("ui/watchers/daily")).await;
+    mark(&browser).await;
+    // A browser opens six connections to a host and no more.
+    for _ in 0..7 {
+        browser.open_tab().await;
+        browser.open(&program.at("ui/watchers/daily")).await;
+    }
+    program.done("pause", &[("name", "Daily")]).await;
+    browser.is_titled("Daily (paused) · Night’s Watch").await;
+    // What was hidden is up to date when it is seen again.
+    browser.return_to_first_tab().await;
+    browser.is_titled("Daily (paused) · Night’s Watch").await;
+    assert!(is_marked(&browser).await, "the page was reloaded");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_page_says_when_it_hears_nothing_any_more() {
     let (program, browser, _directory) = open().await;
     program.create("Daily", "86400", &[]).await;

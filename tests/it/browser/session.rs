@@ -22,7 +22,7 @@ use crate::program::{PATIENCE, directory};
 /// How soon what did not come true is tried again.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// A browser with one page. It ends when this is dropped.
+/// A browser with one page at first. It ends when this is dropped.
 pub(crate) struct Browser {
     // In this order: the driver is told to end the browser, ends itself, and then the profile goes.
     page: WebDriver,
@@ -87,6 +87,20 @@ impl Browser {
     /// Goes back to the page before.
     pub(crate) async fn back(&self) {
         self.page.back().await.expect("there is one");
+    }
+
+    /// Goes on in a new tab, which hides the page that was seen until now.
+    pub(crate) async fn open_tab(&self) {
+        let tab = self.page.new_tab().await.expect("a tab");
+        let seen = self.page.switch_to_window(tab).await;
+        seen.expect("it is there");
+    }
+
+    /// Goes back to the tab that was there first.
+    pub(crate) async fn return_to_first_tab(&self) {
+        let tabs = self.page.windows().await.expect("tabs");
+        let seen = self.page.switch_to_window(tabs[0].clone()).await;
+        seen.expect("it is there");
     }
 
     /// Runs the body of a function in the page, even where no script of the page runs, and returns what it returns.
