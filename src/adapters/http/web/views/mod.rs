@@ -146,6 +146,7 @@ pub(super) fn bounce(to: &str) -> Markup {
                 meta charset="utf-8";
                 meta http-equiv="refresh" content=(format!("0; url={to}"));
                 title { "Night’s Watch" }
+                link rel="icon" type="image/svg+xml" href=(assets::CALM.path);
             }
             body { main { p { a href=(to) { "Go on to Night’s Watch" } } } }
         }
