@@ -48,7 +48,7 @@ impl Browser {
         let axe = fs::read_to_string(folder.join("node_modules/axe-core/axe.min.js"));
         self.run(&axe.expect("it is installed")).await;
         let script = "const done = arguments[0]; \
-                      axe.run({ resultTypes: ['violations'] }).then(done, (error) => done(String(error)))";
+                      axe.run({ resultTypes: ['violations'], rules: { 'target-size': { enabled: true } } }).then(done, (error) => done(String(error)))";
         let results = self.run_until_done(script).await;
         let violations = results["violations"].as_array();
         let violations = violations.unwrap_or_else(|| panic!("axe-core failed: {results}"));

@@ -4,6 +4,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use thirtyfour::Key;
 
+use super::page as other_site;
 use super::session::Browser;
 use crate::program::{Program, directory};
 
@@ -24,6 +25,18 @@ async fn open() -> (Program, Browser, TempDir) {
     let directory = directory();
     let program = Program::start(directory.path(), "").await;
     (program, Browser::start().await, directory)
+}
+
+/// The same with a key, and somebody who knows it and sees the overview.
+async fn signed_in() -> (Program, Browser, TempDir) {
+    let directory = directory();
+    let program = Program::start(directory.path(), &format!("[wsgi]\nauth_key = {KEY}\n")).await;
+    let browser = Browser::start().await;
+    browser.open(&program.at("ui/")).await;
+    browser.fill("Key", KEY).await;
+    browser.press("Sign in").await;
+    browser.is_titled("Night’s Watch").await;
+    (program, browser, directory)
 }
 
 /// Marks the document, so that it can be told from the one that a reload would bring.
@@ -199,6 +212,55 @@ async fn many_pages_can_be_open_at_a_time() {
     browser.return_to_first_tab().await;
     browser.is_titled("Daily (paused) · Night’s Watch").await;
     assert!(is_marked(&browser).await, "the page was reloaded");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_signs_out_is_signed_out_of_every_page() {
+    let (_program, browser, _directory) = signed_in().await;
+    browser.open_tab().await;
+    browser.open(&_program.at("ui/")).await;
+    browser.press("Sign out").await;
+    browser.is_titled("Sign in · Night’s Watch").await;
+    browser.return_to_first_tab().await;
+    browser.is_titled("Sign in · Night’s Watch").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_sites_lead_in_but_change_nothing() {
+    let (program, browser, _directory) = signed_in().await;
+    let page = program.at("ui/watchers/daily");
+    program
+        .done(
+            "create",
+            &[("auth_key", KEY), ("name", "Daily"), ("periodicity", "1d")],
+        )
+        .await;
+    // As from a mail that is read in a browser: the cookie, which is for our own pages, is not sent at first.
+    browser
+        .open(&other_site(&format!("<a href={page}>Look</a>")))
+        .await;
+    browser.follow("Look").await;
+    browser.is_titled("Daily (on time) · Night’s Watch").await;
+    browser.is_sound().await;
+    for act in ["trigger", "pause", "delete"] {
+        let form = format!("<form method=post action={page}/{act}><button>Win</button></form>");
+        browser.open(&other_site(&form)).await;
+        browser.press("Win").await;
+        browser
+            .insist("it should leave".to_owned(), async || {
+                Ok(browser.url().await.starts_with(program.url()).then_some(()))
+            })
+            .await;
+    }
+    let list = program
+        .done("list", &[("auth_key", KEY), ("verbose", "1")])
+        .await;
+    let watcher = &list["watchers"][0];
+    assert_eq!(watcher["paused"], false);
+    assert_eq!(watcher["history"].as_array().expect("a list").len(), 1);
+    // Nor is the visitor signed out.
+    browser.open(&program.at("ui/")).await;
+    browser.is_titled("Night’s Watch").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -471,7 +533,7 @@ async fn hostile_text_is_shown_as_text_and_breaks_no_page() {
     ];
     let (program, browser, _directory) = open().await;
     // As narrow as a small phone.
-    browser.resize(360, 800).await;
+    browser.resize(320, 800).await;
     for text in hostile {
         let whole = text.repeat(3);
         let address = format!("{}@example.org", "a".repeat(64));

@@ -228,7 +228,12 @@ impl House {
         };
         let access = self.access(request);
         if access.is_new && is_from_elsewhere(request) {
-            return Ok(page(StatusCode::OK, views::bounce(&target(request))));
+            // The browser has kept the cookie back, so neither is answered with another one.
+            return if is_post {
+                Err(foreign_form())
+            } else {
+                Ok(page(StatusCode::OK, views::bounce(&target(request))))
+            };
         }
         let is_welcome = self.is_open() || access.visitor.is_signed_in();
         let mut response = match room {
@@ -562,13 +567,11 @@ fn send_again() -> Complaints {
     )
 }
 
-/// Whether a link on another site, or in a mail that is read in a browser, led here. The browser keeps our cookies back
-/// then, so who asks is known only after a step that is our own.
+/// Whether a link or a form of another site, or of a mail that is read in a browser, led here. The browser keeps our
+/// cookies back then, so who asks is known only after a step that is our own.
 fn is_from_elsewhere(request: &Request) -> bool {
     let says = |name: &str, value| request.header(name) == Some(value);
-    *request.method() == Method::GET
-        && says("sec-fetch-site", "cross-site")
-        && says("sec-fetch-mode", "navigate")
+    says("sec-fetch-site", "cross-site") && says("sec-fetch-mode", "navigate")
 }
 
 /// The path and query that were asked for.
