@@ -27,11 +27,10 @@ async fn open() -> (Program, Browser, TempDir) {
     (program, Browser::start().await, directory)
 }
 
-/// The same with a key, and somebody who knows it and sees the overview.
-async fn signed_in() -> (Program, Browser, TempDir) {
+/// A program with a key, and a browser where somebody has signed in and sees the overview.
+async fn signed_in(browser: Browser) -> (Program, Browser, TempDir) {
     let directory = directory();
     let program = Program::start(directory.path(), &format!("[wsgi]\nauth_key = {KEY}\n")).await;
-    let browser = Browser::start().await;
     browser.open(&program.at("ui/")).await;
     browser.fill("Key", KEY).await;
     browser.press("Sign in").await;
@@ -216,9 +215,9 @@ async fn many_pages_can_be_open_at_a_time() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_signs_out_is_signed_out_of_every_page() {
-    let (_program, browser, _directory) = signed_in().await;
+    let (program, browser, _directory) = signed_in(Browser::start().await).await;
     browser.open_tab().await;
-    browser.open(&_program.at("ui/")).await;
+    browser.open(&program.at("ui/")).await;
     browser.press("Sign out").await;
     browser.is_titled("Sign in · Night’s Watch").await;
     browser.return_to_first_tab().await;
@@ -226,8 +225,28 @@ async fn who_signs_out_is_signed_out_of_every_page() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_comes_too_late_can_sign_in_and_go_on() {
+    let (program, browser, _directory) = signed_in(Browser::start_without_scripts().await).await;
+    let daily = [("auth_key", KEY), ("name", "Daily"), ("periodicity", "1d")];
+    program.done("create", &daily).await;
+    let page = program.at("ui/watchers/daily");
+    for (button, title) in [
+        ("Pause", "Daily (on time) · Night’s Watch"),
+        ("Sign out", "Night’s Watch"),
+    ] {
+        browser.open(&page).await;
+        browser.forget().await;
+        browser.press(button).await;
+        browser.fill("Key", KEY).await;
+        browser.press("Sign in").await;
+        browser.is_titled(title).await;
+    }
+    assert_eq!(browser.console().await, [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn other_sites_lead_in_but_change_nothing() {
-    let (program, browser, _directory) = signed_in().await;
+    let (program, browser, _directory) = signed_in(Browser::start().await).await;
     let page = program.at("ui/watchers/daily");
     program
         .done(
@@ -395,12 +414,8 @@ async fn a_form_says_what_is_wrong_with_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_scripts_everything_can_be_done() {
-    let directory = directory();
-    let program = Program::start(directory.path(), &format!("[wsgi]\nauth_key = {KEY}\n")).await;
     let browser = Browser::start_without_scripts().await;
-    browser.open(&program.at("ui/")).await;
-    browser.fill("Key", KEY).await;
-    browser.press("Sign in").await;
+    let (_program, browser, _directory) = signed_in(browser).await;
     browser.follow("New watcher").await;
     browser.fill("Name", "Daily").await;
     browser.fill("Periodicity", "1d").await;

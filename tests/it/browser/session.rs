@@ -89,6 +89,12 @@ impl Browser {
         self.page.back().await.expect("there is one");
     }
 
+    /// Forgets all cookies, as when their time is over.
+    pub(crate) async fn forget(&self) {
+        let forgotten = self.page.delete_all_cookies().await;
+        forgotten.expect("it can forget");
+    }
+
     /// Goes on in a new tab, which hides the page that was seen until now.
     pub(crate) async fn open_tab(&self) {
         let tab = self.page.new_tab().await.expect("a tab");

@@ -243,6 +243,8 @@ impl House {
                 let message = "the session has ended; sign in again";
                 return Err(Rejection::new(StatusCode::FORBIDDEN, message));
             }
+            Room::SignOut if self.is_open() => see(path::OVERVIEW),
+            Room::SignOut if !is_welcome => see(path::SIGN_IN),
             Room::SignOut => return self.sign_out(request, access).await,
             room if !is_welcome && is_post => self.turn_away(request, access, room).await?,
             _ if !is_welcome => see(&views::sign_in_path(&target(request))),
@@ -582,8 +584,11 @@ fn target(request: &Request) -> String {
 
 /// `to`, if it is one of our pages: nobody is to be led elsewhere by a sign-in.
 fn local(to: &str) -> &str {
+    // Browsers take backslashes for slashes, and make `/docs` of `/ui/../docs`.
     let is_plain = |c: char| c.is_ascii_graphic() && c != '\\';
-    if to.starts_with(path::OVERVIEW) && to.chars().all(is_plain) {
+    let path = to.split(['?', '#']).next().unwrap_or_default();
+    let is_page = Room::find(path).is_some_and(|room| room.allow() != "POST");
+    if is_page && to.chars().all(is_plain) {
         to
     } else {
         path::OVERVIEW
