@@ -1177,7 +1177,7 @@ async fn the_health_needs_no_key() {
 
 /// A log that a test can read.
 #[derive(Clone, Default)]
-struct Captured(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Captured(pub(crate) Arc<Mutex<Vec<u8>>>);
 
 impl Write for Captured {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -1977,14 +1977,14 @@ async fn the_description_that_is_served_is_the_one_that_is_printed() {
 // Connections.
 
 /// Connects, and sends `bytes`.
-async fn connect(house: &House, bytes: &str) -> TcpStream {
+pub(crate) async fn connect(house: &House, bytes: &str) -> TcpStream {
     let mut stream = TcpStream::connect(house.address).await.unwrap();
     stream.write_all(bytes.as_bytes()).await.unwrap();
     stream
 }
 
 /// All that comes until the connection ends.
-async fn rest(mut stream: TcpStream) -> String {
+pub(crate) async fn rest(mut stream: TcpStream) -> String {
     let mut bytes = Vec::new();
     within(stream.read_to_end(&mut bytes)).await.unwrap();
     String::from_utf8(bytes).unwrap()

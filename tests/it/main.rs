@@ -15,6 +15,7 @@ mod openapi;
 mod simulation;
 mod smtp;
 mod support;
+mod web;
 
 mod binary;
 mod browser;

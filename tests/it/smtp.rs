@@ -474,7 +474,8 @@ async fn an_attempt_begins_with_our_first_byte() {
     assert_eq!(progress, expected);
 }
 
-fn base_url(url: &str) -> Option<BaseUrl> {
+/// `[web] base_url` as the settings have it.
+pub(crate) fn base_url(url: &str) -> Option<BaseUrl> {
     let variable = ("NIGHTS_WATCH_WEB_BASE_URL".to_owned(), url.to_owned());
     let config = Config::from_sources(None, [variable], &Overrides::default());
     config.expect("good settings").web.base_url

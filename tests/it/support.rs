@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use nights_watch::adapters::clock::ManualClock;
 use nights_watch::adapters::http::{Site, serve};
 use nights_watch::adapters::storage::memory::MemoryStore;
-use nights_watch::app::config::Networks;
+use nights_watch::app::config::{BaseUrl, Networks};
 use nights_watch::app::heartbeat::{Condition, HeartbeatLoop};
 use nights_watch::app::outage::Vigil;
 use nights_watch::app::use_cases::Bells;
@@ -23,6 +23,7 @@ use nights_watch::ports::{
     WatcherStore,
 };
 use reqwest::header::HeaderMap;
+use reqwest::redirect::Policy;
 use reqwest::{Client, Method, RequestBuilder, Url};
 use serde_json::Value;
 use tokio::net::TcpListener;
@@ -57,6 +58,19 @@ pub(crate) struct House {
     vigil: Arc<Vigil>,
 }
 
+/// What is different about a house.
+#[derive(Default)]
+pub(crate) struct Plan<'a> {
+    /// The key that it demands.
+    pub(crate) key: Option<&'a str>,
+    /// Where people are told that they reach it.
+    pub(crate) base_url: Option<BaseUrl>,
+    /// How long watchers have after an outage.
+    pub(crate) grace: Duration,
+    /// How many connections it takes at a time, if not [`CONNECTIONS`].
+    pub(crate) connections: Option<usize>,
+}
+
 /// A loop of a house that runs until it is stopped.
 pub(crate) struct Running {
     stop: CancellationToken,
@@ -79,27 +93,40 @@ impl House {
 
     /// A service that demands no key, over `store`.
     pub(crate) async fn over(store: Arc<dyn WatcherStore>) -> Self {
-        Self::build(store, None, Duration::ZERO).await
+        Self::build(store, Plan::default()).await
     }
 
     /// The same, where there is a grace after an outage.
     pub(crate) async fn with_grace(store: Arc<dyn WatcherStore>, grace: Duration) -> Self {
-        Self::build(store, None, grace).await
+        let plan = Plan {
+            grace,
+            ..Plan::default()
+        };
+        Self::build(store, plan).await
     }
 
     /// A service that demands `key`.
     pub(crate) async fn locked_by(key: &str) -> Self {
-        let store = MemoryStore::new(HistoryPolicy::default());
-        Self::build(Arc::new(store), Some(key), Duration::ZERO).await
+        let plan = Plan {
+            key: Some(key),
+            ..Plan::default()
+        };
+        Self::by(plan).await
     }
 
-    async fn build(store: Arc<dyn WatcherStore>, key: Option<&str>, grace: Duration) -> Self {
+    /// A service over a store in memory, by a plan.
+    pub(crate) async fn by(plan: Plan<'_>) -> Self {
+        let store = MemoryStore::new(HistoryPolicy::default());
+        Self::build(Arc::new(store), plan).await
+    }
+
+    async fn build(store: Arc<dyn WatcherStore>, plan: Plan<'_>) -> Self {
         let clock = Arc::new(ManualClock::at(BEGIN));
         let bells = Arc::new(Bells::default());
         let metrics = Arc::new(Metrics::default());
         let oldest = Some(Duration::from_hours(1));
         let health = Arc::new(Health::new(Arc::clone(&store), clock.clone(), oldest));
-        let vigil = Arc::new(Vigil::new(Arc::clone(&store), grace));
+        let vigil = Arc::new(Vigil::new(Arc::clone(&store), plan.grace));
         let watch = Arc::new(NightsWatch::new(
             Arc::clone(&store),
             clock.clone(),
@@ -112,10 +139,10 @@ impl House {
             watch: Arc::clone(&watch),
             health: Arc::clone(&health),
             metrics: Arc::clone(&metrics),
-            auth_key: key.map(Into::into),
+            auth_key: plan.key.map(Into::into),
             proxies: Networks::loopback(),
             clock: clock.clone(),
-            base_url: None,
+            base_url: plan.base_url,
             stop: stop.clone(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -123,10 +150,14 @@ impl House {
         let server = tokio::spawn(serve(
             listener,
             site.into_endpoint(),
-            CONNECTIONS,
+            plan.connections.unwrap_or(CONNECTIONS),
             stop.clone(),
         ));
-        let client = Client::builder().no_proxy().timeout(GUARD).build().unwrap();
+        let client = Client::builder()
+            .no_proxy()
+            .redirect(Policy::none())
+            .timeout(GUARD);
+        let client = client.build().unwrap();
         Self {
             clock,
             address,

@@ -1,0 +1,463 @@
+//! Who may see and do what.
+
+use std::time::Duration;
+
+use super::*;
+use crate::http::{check_error, check_triggered};
+use crate::smtp::base_url;
+
+/// How many wrong keys are free, and how many milliseconds each one after that takes.
+const FREE: usize = 10;
+const EACH: u64 = 10_000;
+
+/// The pages that are there, and are for those who have the key.
+const PAGES: [&str; 6] = [
+    "/ui/",
+    "/ui/?state=late&q=a+%22b",
+    "/ui/create",
+    "/ui/watchers/awake",
+    "/ui/watchers/awake/edit",
+    "/ui/watchers/awake/delete",
+];
+
+/// What changes something, and needs a form of ours.
+const FORMS: [&str; 6] = [
+    "/ui/create",
+    "/ui/watchers/awake/edit",
+    "/ui/watchers/awake/delete",
+    "/ui/watchers/awake/trigger",
+    "/ui/watchers/awake/pause",
+    "/ui/watchers/asleep/unpause",
+];
+
+/// What would be good entries for each of the forms.
+const ENTRIES: [(&str, &str); 3] = [("name", "New"), ("periodicity", "2h"), ("key", KEY)];
+
+#[tokio::test]
+async fn without_a_key_everybody_may_do_everything_and_every_page_says_so() {
+    let house = House::open().await;
+    house.create("Awake").await;
+    let mut visitor = Visitor::of(&house);
+    for path in PAGES {
+        let page = visitor.page(path).await;
+        assert!(page.contains("Open to everybody."), "{path}: {page}");
+        assert!(!page.contains("Sign out"), "{path}");
+    }
+    check_leads(&visitor.get("/ui/sign-in").await, "/ui/");
+    let (house, _) = locked(None).await;
+    let mut visitor = Visitor::signed_in(&house).await;
+    for path in PAGES {
+        let page = visitor.page(path).await;
+        assert!(!page.contains("Open to everybody."), "{path}");
+        assert!(page.contains("Sign out"), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn with_a_key_every_page_leads_to_the_sign_in_and_from_there_back() {
+    let (house, _) = locked(None).await;
+    for path in PAGES {
+        let mut visitor = Visitor::of(&house);
+        let reply = visitor.get(path).await;
+        let sign_in = reply.header("location").to_owned();
+        check_leads(&reply, &sign_in);
+        assert!(sign_in.starts_with("/ui/sign-in?to="), "{sign_in}");
+        assert_eq!(reply.text, "");
+        let page = visitor.page(&sign_in).await;
+        assert_eq!(title(&page), "Sign in");
+        assert!(!page.contains("wake") || path.contains("awake"), "{page}");
+        assert!(page.contains("type=\"password\""), "{page}");
+        let to = only(&page, "name=\"to\" value=\"([^\"]*)\"");
+        let reply = visitor
+            .send(&sign_in, "/ui/sign-in", &[("key", KEY), ("to", &to)])
+            .await;
+        check_leads(&reply, path);
+        assert!(visitor.is_welcome().await);
+        // Who is signed in has nothing to do there.
+        check_leads(&visitor.get(&sign_in).await, path);
+    }
+}
+
+#[tokio::test]
+async fn a_sign_in_leads_to_no_place_but_a_page() {
+    let (house, _) = locked(None).await;
+    for to in [
+        "",
+        "/",
+        "/docs",
+        "//evil.example/ui/",
+        "/\\evil.example/ui/",
+        "https://evil.example/ui/",
+        "javascript:alert(1)",
+        "/ui/\\evil.example",
+        "/ui/\r\nset-cookie: a=b",
+        "/ui/ x",
+        "/ui",
+    ] {
+        let mut visitor = Visitor::of(&house);
+        let sign_in = format!("/ui/sign-in?{}", encoded(&[("to", to)]));
+        let page = visitor.page(&sign_in).await;
+        assert_eq!(
+            only(&page, "name=\"to\" value=\"([^\"]*)\""),
+            "/ui/",
+            "{to}"
+        );
+        let reply = visitor
+            .send(&sign_in, "/ui/sign-in", &[("key", KEY), ("to", to)])
+            .await;
+        check_leads(&reply, "/ui/");
+        check_leads(&visitor.get(&sign_in).await, "/ui/");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_key_signs_nobody_in() {
+    let (house, _) = locked(None).await;
+    let mut visitor = Visitor::of(&house);
+    for key in [
+        "",
+        "hunter2",
+        &KEY[1..],
+        &format!("{KEY} "),
+        &KEY.to_uppercase(),
+    ] {
+        let fields = [("key", key), ("to", "/ui/create")];
+        let reply = visitor.send("/ui/sign-in", "/ui/sign-in", &fields).await;
+        check_says(&reply, 403, "This is not the key.");
+        // The next try leads to the same place.
+        assert_eq!(
+            only(&reply.text, "name=\"to\" value=\"([^\"]*)\""),
+            "/ui/create"
+        );
+        assert!(
+            key.is_empty() || !reply.text.contains(&escaped(key)),
+            "{}",
+            reply.text
+        );
+        assert!(!visitor.is_welcome().await, "{key}");
+    }
+    assert_eq!(visitor.sign_in(KEY).await.status, 303);
+    assert!(visitor.is_welcome().await);
+}
+
+#[tokio::test]
+async fn who_guesses_keys_has_to_wait_while_triggers_and_programs_go_on() {
+    let (house, id) = locked(None).await;
+    let mut guesser = Visitor::of(&house);
+    guesser.address = Some("198.51.100.7");
+    // The first one over those that are free is answered too: it costs the wait.
+    for n in 0..=FREE {
+        assert_eq!(guesser.sign_in(&format!("wrong {n}")).await.status, 403);
+    }
+    for key in ["another", KEY] {
+        let reply = guesser.sign_in(key).await;
+        check_says(&reply, 429, "Too many wrong keys came from your address.");
+        assert_eq!(reply.header("retry-after"), "10");
+        assert!(!guesser.is_welcome().await);
+    }
+    // A wrong one that is tried again tells nothing new.
+    assert_eq!(guesser.sign_in("wrong 3").await.status, 403);
+
+    let trigger = guesser.request(Method::GET, &format!("/{id}"));
+    check_triggered(&Reply::to(trigger).await, false, false);
+    let list = guesser.request(Method::GET, &path("list", &[("auth_key", KEY)]));
+    assert_eq!(Reply::to(list).await.status, 200);
+    let wrong = guesser.request(Method::GET, &format!("{API}/list?auth_key=wrong"));
+    check_error(&Reply::to(wrong).await, 401, "auth_key");
+    let mut neighbour = Visitor::of(&house);
+    neighbour.address = Some("198.51.100.8");
+    assert_eq!(neighbour.sign_in(KEY).await.status, 303);
+
+    house.advance_millis(EACH - 1);
+    let reply = guesser.sign_in(KEY).await;
+    assert_eq!(reply.status, 429);
+    assert_eq!(reply.header("retry-after"), "1");
+    house.advance_millis(1);
+    assert_eq!(guesser.sign_in("the last").await.status, 403);
+    assert_eq!(guesser.sign_in(KEY).await.status, 429);
+    house.advance_millis(EACH);
+    assert_eq!(guesser.sign_in(KEY).await.status, 303);
+    assert!(guesser.is_welcome().await);
+}
+
+#[tokio::test]
+async fn a_cookie_is_kept_from_scripts_from_other_sites_and_from_other_paths() {
+    for (url, is_secure) in [
+        (None, false),
+        (Some("http://watch.example.org"), false),
+        (Some("https://watch.example.org"), true),
+    ] {
+        let (house, _) = locked(url.and_then(base_url)).await;
+        let mut visitor = Visitor::of(&house);
+        let visit = visitor.get("/ui/").await;
+        let sign_in = visitor.sign_in(KEY).await;
+        let sign_out = visitor.send("/ui/", "/ui/sign-out", &[]).await;
+        check_leads(&sign_out, "/ui/sign-in");
+        assert_eq!(visitor.cookie, None);
+        let week = 7 * 24 * 60 * 60;
+        for (reply, age) in [(visit, week), (sign_in, week), (sign_out, 0)] {
+            let cookie = reply.header("set-cookie");
+            let (_, said) = cookie.split_once(';').unwrap();
+            let mut said: Vec<_> = said.split(';').map(str::trim).collect();
+            said.sort_unstable();
+            let age = format!("Max-Age={age}");
+            let mut expected = vec!["HttpOnly", &age, "Path=/ui", "SameSite=Strict"];
+            expected.extend(is_secure.then_some("Secure"));
+            assert_eq!(said, expected);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_altered_cookie_is_none() {
+    let (house, _) = locked(None).await;
+    let visitor = Visitor::signed_in(&house).await;
+    let claims = visitor.claims();
+    let cookie = |claims: &[String]| format!("nights_watch={}", claims.join("."));
+    let is_welcome = async |cookie: &str| Visitor::with_cookie(&house, cookie).is_welcome().await;
+    assert!(is_welcome(&cookie(&claims)).await);
+    // Beside cookies of others, and of ours that do not hold.
+    let among = format!("a=b; nights_watch=x; {}; c=d", cookie(&claims));
+    assert!(is_welcome(&among).await);
+    for part in 0..claims.len() {
+        for place in 0..claims[part].len() {
+            let mut claims = claims.clone();
+            let old = claims[part].as_bytes()[place];
+            let new = if old == b'1' { "2" } else { "1" };
+            claims[part].replace_range(place..=place, new);
+            assert!(!is_welcome(&cookie(&claims)).await, "{claims:?}");
+        }
+    }
+    let [session, until, word, signature] = claims.clone();
+    let later = format!("{}", until.parse::<i64>().unwrap() + 1);
+    for forged in [
+        vec![session.clone(), later, word.clone(), signature.clone()],
+        vec![session.clone(), until.clone(), word.clone(), String::new()],
+        vec![session.clone(), until.clone(), word.clone()],
+        vec![session.clone(), until.clone(), signature.clone()],
+        vec![session.to_uppercase() + ".", until, word, signature],
+        vec![],
+    ] {
+        assert!(!is_welcome(&cookie(&forged)).await, "{forged:?}");
+    }
+    // Nor does one of somebody who has not signed in become one of somebody who has.
+    let mut stranger = Visitor::of(&house);
+    stranger.get("/ui/sign-in").await;
+    let mut claims = stranger.claims();
+    assert_eq!(claims[2], "out");
+    assert!(!is_welcome(&cookie(&claims)).await);
+    claims[2] = "in".to_owned();
+    assert!(!is_welcome(&cookie(&claims)).await);
+}
+
+#[tokio::test]
+async fn a_session_ends_a_week_after_it_was_used() {
+    let (house, _) = locked(None).await;
+    let cookie = Visitor::signed_in(&house).await.cookie.unwrap();
+    house.advance_millis(7 * DAY - 1);
+    assert!(Visitor::with_cookie(&house, &cookie).is_welcome().await);
+    house.advance_millis(1);
+    assert!(!Visitor::with_cookie(&house, &cookie).is_welcome().await);
+}
+
+#[tokio::test]
+async fn a_session_that_is_used_goes_on() {
+    let (house, _) = locked(None).await;
+    let mut visitor = Visitor::signed_in(&house).await;
+    let first = visitor.claims();
+    house.advance_millis(HOUR);
+    let reply = visitor.get("/ui/").await;
+    assert_eq!(reply.header("set-cookie"), "");
+    house.advance_millis(1);
+    let reply = visitor.get("/ui/").await;
+    assert_ne!(reply.header("set-cookie"), "");
+    let renewed = visitor.claims();
+    assert_eq!(renewed[0], first[0]);
+    assert_eq!(renewed[2], "in");
+    let until = |claims: &[String; 4]| claims[1].parse::<u64>().unwrap();
+    assert_eq!(until(&renewed) - until(&first), HOUR + 1);
+    for _ in 0..4 {
+        house.advance_millis(6 * DAY);
+        assert!(visitor.is_welcome().await);
+        assert_eq!(visitor.claims()[0], first[0]);
+    }
+}
+
+#[tokio::test]
+async fn who_signs_out_ends_every_copy_of_the_session() {
+    let (house, _) = locked(None).await;
+    let mut visitor = Visitor::signed_in(&house).await;
+    let old = visitor.cookie.clone().unwrap();
+    house.advance_millis(2 * HOUR);
+    assert!(visitor.is_welcome().await);
+    let renewed = visitor.cookie.clone().unwrap();
+    assert_ne!(renewed, old);
+    let mut other = Visitor::signed_in(&house).await;
+
+    let reply = visitor.send("/ui/", "/ui/sign-out", &[]).await;
+    check_leads(&reply, "/ui/sign-in");
+    for cookie in [&old, &renewed] {
+        assert!(!Visitor::with_cookie(&house, cookie).is_welcome().await);
+    }
+    assert!(other.is_welcome().await);
+    // Not even when those are forgotten that have ended meanwhile.
+    house.advance_millis(7 * DAY - 1);
+    let mut third = Visitor::signed_in(&house).await;
+    third.send("/ui/", "/ui/sign-out", &[]).await;
+    assert!(!Visitor::with_cookie(&house, &renewed).is_welcome().await);
+}
+
+#[tokio::test]
+async fn a_session_holds_wherever_the_key_is_the_same_and_nowhere_else() {
+    let (first, _) = locked(None).await;
+    let (same, _) = locked(None).await;
+    let other = House::locked_by("another").await;
+    let open = House::open().await;
+    let cookie = Visitor::signed_in(&first).await.cookie.unwrap();
+    assert!(Visitor::with_cookie(&same, &cookie).is_welcome().await);
+    assert!(!Visitor::with_cookie(&other, &cookie).is_welcome().await);
+    // Nor does what was given to a visitor of a service without a key.
+    let mut visitor = Visitor::of(&open);
+    visitor.page("/ui/").await;
+    let cookie = visitor.cookie.unwrap();
+    assert!(!Visitor::with_cookie(&first, &cookie).is_welcome().await);
+}
+
+#[tokio::test]
+async fn a_session_that_somebody_else_has_begun_is_not_the_one_that_is_signed_in() {
+    let (house, _) = locked(None).await;
+    let mut visitor = Visitor::of(&house);
+    visitor.page("/ui/sign-in").await;
+    let begun = visitor.cookie.clone().unwrap();
+    let session = visitor.claims()[0].clone();
+    assert_eq!(visitor.sign_in(KEY).await.status, 303);
+    assert_ne!(visitor.claims()[0], session);
+    assert!(!Visitor::with_cookie(&house, &begun).is_welcome().await);
+}
+
+#[tokio::test]
+async fn a_form_that_was_not_made_for_the_session_changes_nothing() {
+    let (house, _) = locked(None).await;
+    let mut visitor = Visitor::signed_in(&house).await;
+    let mut other = Visitor::signed_in(&house).await;
+    let foreign = token(&other.page("/ui/create").await);
+    let right = token(&visitor.page("/ui/create").await);
+    assert_ne!(foreign, right);
+    let wrong = right.replace(['0', '1'], "2");
+    let before = everything(&house).await;
+    let longer = format!("{right}0");
+    let forged = ["", &wrong, &foreign, &longer, &visitor.claims()[3]];
+    for token in forged.map(|token| ("token", token)) {
+        for path in FORMS {
+            let fields = [&ENTRIES[..], &[token]].concat();
+            let reply = visitor.post(path, &fields).await;
+            check_says(
+                &reply,
+                403,
+                "made for another visit, so nothing was changed",
+            );
+            let reply = visitor.post(path, &ENTRIES).await;
+            check_page(&reply, 403);
+            // A token counts in the form alone.
+            let reply = visitor
+                .post(&format!("{path}?token={right}"), &fields)
+                .await;
+            check_page(&reply, 403);
+            assert_eq!(everything(&house).await, before, "{path}");
+        }
+        check_page(&visitor.post("/ui/sign-out", &[token]).await, 403);
+        assert!(visitor.is_welcome().await);
+        let mut stranger = Visitor::of(&house);
+        stranger.page("/ui/sign-in").await;
+        let fields = [&ENTRIES[..], &[token]].concat();
+        let reply = stranger.post("/ui/sign-in", &fields).await;
+        check_says(&reply, 403, "This form was made for another visit.");
+        assert!(!stranger.is_welcome().await);
+    }
+    // What was typed is there still.
+    let reply = visitor.post("/ui/create", &ENTRIES).await;
+    assert_eq!(only(&reply.text, "name=\"name\" value=\"([^\"]*)\""), "New");
+    // The same forms with the right token are taken.
+    for path in [
+        "/ui/watchers/awake/trigger",
+        "/ui/watchers/asleep/unpause",
+        "/ui/create",
+    ] {
+        let fields = [&ENTRIES[..], &[("token", &*right)]].concat();
+        assert_eq!(visitor.post(path, &fields).await.status, 303, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn without_a_cookie_no_form_is_taken_not_even_where_there_is_no_key() {
+    let house = House::open().await;
+    house.create("Awake").await;
+    house
+        .create_with(&[("name", "Asleep"), ("periodicity", "60"), ("paused", "1")])
+        .await;
+    let mut other = Visitor::of(&house);
+    let token = token(&other.page("/ui/create").await);
+    let before = house.everything().await;
+    for path in FORMS {
+        let fields = [&ENTRIES[..], &[("token", &*token)]].concat();
+        let reply = Visitor::of(&house).post(path, &fields).await;
+        check_says(
+            &reply,
+            403,
+            "made for another visit, so nothing was changed",
+        );
+        assert_eq!(house.everything().await, before, "{path}");
+    }
+    check_page(
+        &Visitor::of(&house)
+            .post("/ui/sign-out", &[("token", &token)])
+            .await,
+        403,
+    );
+}
+
+#[tokio::test]
+async fn the_key_opens_pages_at_the_sign_in_alone_and_stands_on_none() {
+    let (house, _) = locked(None).await;
+    for path in PAGES.iter().chain(&FORMS) {
+        let sign = if path.contains('?') { '&' } else { '?' };
+        let by_query = format!(
+            "{path}{sign}{}",
+            encoded(&[("auth_key", KEY), ("key", KEY)])
+        );
+        let mut visitor = Visitor::of(&house);
+        for request in [
+            visitor.request(Method::GET, &by_query),
+            visitor.request(Method::GET, path).bearer_auth(KEY),
+            visitor.request(Method::GET, path).basic_auth("", Some(KEY)),
+            visitor.request(Method::POST, path).bearer_auth(KEY),
+        ] {
+            let reply = visitor.ask(request).await;
+            assert!([303, 405].contains(&reply.status), "{path}: {}", reply.text);
+            assert!(!visitor.is_welcome().await, "{path}");
+        }
+    }
+    let mut visitor = Visitor::of(&house);
+    let mut seen = vec![visitor.get("/ui/sign-in").await];
+    seen.push(visitor.sign_in("wrong").await);
+    seen.push(visitor.post("/ui/sign-in", &[("key", KEY)]).await);
+    seen.push(visitor.sign_in(KEY).await);
+    for path in PAGES {
+        seen.push(visitor.get(path).await);
+    }
+    seen.push(visitor.post("/ui/create", &ENTRIES).await);
+    for reply in seen {
+        let all = reply.everything();
+        assert!(!all.contains(KEY) && !all.contains(&escaped(KEY)), "{all}");
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_steps_back_ends_no_session() {
+    let (house, _) = locked(None).await;
+    let mut visitor = Visitor::signed_in(&house).await;
+    house
+        .clock
+        .set(crate::support::BEGIN.before(Duration::from_hours(1)));
+    assert!(visitor.is_welcome().await);
+}
