@@ -79,8 +79,39 @@ async fn with_a_key_every_page_leads_to_the_sign_in_and_from_there_back() {
 }
 
 #[tokio::test]
-async fn a_sign_in_leads_to_no_place_but_a_page() {
+async fn who_sends_a_form_without_a_session_comes_back_to_a_page_that_is_there() {
     let (house, _) = locked(None).await;
+    let before = everything(&house).await;
+    for (path, back) in [
+        ("/ui/create", "/ui/create"),
+        ("/ui/watchers/awake/edit", "/ui/watchers/awake/edit"),
+        ("/ui/watchers/awake/delete", "/ui/watchers/awake/delete"),
+        ("/ui/watchers/awake/trigger", "/ui/watchers/awake"),
+        ("/ui/watchers/awake/pause", "/ui/watchers/awake"),
+        ("/ui/watchers/asleep/unpause", "/ui/watchers/asleep"),
+        ("/ui/sign-out", "/ui/"),
+    ] {
+        let mut visitor = Visitor::of(&house);
+        let reply = visitor.post(path, &ENTRIES).await;
+        assert_eq!(reply.status, 303, "{path}");
+        let sign_in = reply.header("location").to_owned();
+        let to = only(
+            &visitor.page(&sign_in).await,
+            "name=\"to\" value=\"([^\"]*)\"",
+        );
+        let reply = visitor
+            .send(&sign_in, "/ui/sign-in", &[("key", KEY), ("to", &to)])
+            .await;
+        check_leads(&reply, back);
+        visitor.page(back).await;
+    }
+    assert_eq!(everything(&house).await, before);
+}
+
+#[tokio::test]
+async fn a_sign_in_leads_to_no_place_but_a_page() {
+    let (house, id) = locked(None).await;
+    let trigger = format!("/ui/../{id}");
     for to in [
         "",
         "/",
@@ -93,6 +124,13 @@ async fn a_sign_in_leads_to_no_place_but_a_page() {
         "/ui/\r\nset-cookie: a=b",
         "/ui/ x",
         "/ui",
+        "/ui/../docs",
+        "/ui/%2e%2e/docs",
+        "/ui/..//evil.example",
+        &trigger,
+        "/ui/nothing",
+        "/ui/sign-out",
+        "/ui/watchers/awake/trigger",
     ] {
         let mut visitor = Visitor::of(&house);
         let sign_in = format!("/ui/sign-in?{}", encoded(&[("to", to)]));

@@ -50,6 +50,7 @@ async fn every_answer_says_what_browsers_are_to_refuse_and_not_to_keep() {
     let token = token(&visitor.page("/ui/create").await);
     let token = ("token", &*token);
     let huge = "x".repeat(200_000);
+    let long = format!("/ui/?q={}", "x".repeat(17_000));
     let stranger = Visitor::of(&house);
     let mut from_elsewhere = stranger.request(Method::GET, "/ui/");
     from_elsewhere = from_elsewhere.header("sec-fetch-site", "cross-site");
@@ -108,8 +109,15 @@ async fn every_answer_says_what_browsers_are_to_refuse_and_not_to_keep() {
             413,
             of(&visitor, Method::POST, "/ui/create", &[("x", &huge)]),
         ),
+        (414, visitor.request(Method::GET, &long)),
         (415, visitor.request(Method::POST, "/ui/create")),
         (422, of(&visitor, Method::POST, "/ui/create", &[token])),
+        (
+            431,
+            visitor
+                .request(Method::GET, "/ui/")
+                .header("x-long", &huge[..17_000]),
+        ),
     ] {
         let reply = Reply::to(request).await;
         assert_eq!(reply.status, status, "{}", reply.text);

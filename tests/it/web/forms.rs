@@ -1,8 +1,16 @@
 //! What is typed and sent.
 
+use std::sync::Arc;
+
+use nights_watch::adapters::storage::memory::MemoryStore;
+use nights_watch::domain::{
+    Description, Draft, HistoryPolicy, Name, Periodicity, Recipient, Slug, Watcher, WatcherId,
+};
+use nights_watch::ports::{Record, WatcherStore};
 use serde_json::json;
 
 use super::*;
+use crate::support::BEGIN;
 
 const CREATE: &str = "/ui/create";
 
@@ -226,6 +234,57 @@ async fn an_edit_changes_what_was_touched_and_leads_to_the_page() {
     check_page(&visitor.get("/ui/watchers/old").await, 404);
     let page = visitor.page("/ui/watchers/new?done=saved").await;
     assert!(page.contains(">Saved.<"), "{page}");
+}
+
+#[tokio::test]
+async fn what_was_not_touched_stays_even_if_nobody_could_type_it() {
+    let store = Arc::new(MemoryStore::new(HistoryPolicy::default()));
+    let draft = Draft {
+        name: Name::from_stored("One\r\nTwo".to_owned()),
+        description: Description::from_stored(format!("a\r\nb\rc\nd\0{}", "e".repeat(5_000))),
+        periodicity: Periodicity::from_millis(3_600_000).unwrap(),
+        recipients: vec![
+            Recipient::from_stored("nobody at all".to_owned()),
+            Recipient::from_stored("x@example.com".to_owned()),
+        ],
+        paused: false,
+    };
+    let id = WatcherId::parse("abcdefgh").unwrap();
+    let (mut stored, event) = Watcher::create(id, draft, BEGIN);
+    stored.slug = Slug::from_text("odd one/two?".to_owned());
+    store.insert(&Record::from((stored, event))).await.unwrap();
+    let house = House::over(store).await;
+    let mut visitor = Visitor::of(&house);
+    let page = visitor.page("/ui/").await;
+    let link = only(&page, "<a href=\"(/ui/watchers/[^\"]*)\">");
+    let form = format!("{link}/edit");
+    let before = watcher(&house, "odd one/two?").await;
+
+    let page = visitor.page(&form).await;
+    let shown = entries(&page);
+    let [name, periodicity, description, addresses] = shown.each_ref().map(|text| &**text);
+    let reply = save(
+        &mut visitor,
+        &form,
+        [name, periodicity, description, addresses],
+    )
+    .await;
+    check_leads(&reply, &format!("{link}?done=unchanged"));
+    assert_eq!(watcher(&house, "odd one/two?").await, before);
+    let reply = save(&mut visitor, &form, [name, "2h", description, addresses]).await;
+    check_leads(&reply, &format!("{link}?done=saved"));
+    let after = watcher(&house, "odd one/two?").await;
+    assert_eq!(after["periodicity"], 7_200);
+    for member in ["name", "description", "emails"] {
+        assert_eq!(after[member], before[member], "{member}");
+    }
+    // What is touched is read as ever.
+    let addresses = format!("{addresses}\r\ny@example.com");
+    let reply = visitor
+        .send(&form, &form, &fields([name, "2h", description, &addresses]))
+        .await;
+    check_page(&reply, 422);
+    assert_eq!(complaints(&reply.text), ["addresses"]);
 }
 
 #[tokio::test]
