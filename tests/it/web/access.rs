@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use reqwest::header::HeaderValue;
+
 use super::*;
 use crate::http::{check_error, check_triggered};
 use crate::smtp::base_url;
@@ -83,13 +85,10 @@ async fn who_sends_a_form_without_a_session_comes_back_to_a_page_that_is_there()
     let (house, _) = locked(None).await;
     let before = everything(&house).await;
     for (path, back) in [
-        ("/ui/create", "/ui/create"),
-        ("/ui/watchers/awake/edit", "/ui/watchers/awake/edit"),
-        ("/ui/watchers/awake/delete", "/ui/watchers/awake/delete"),
+        ("/ui/watchers/awake/delete", "/ui/watchers/awake"),
         ("/ui/watchers/awake/trigger", "/ui/watchers/awake"),
         ("/ui/watchers/awake/pause", "/ui/watchers/awake"),
         ("/ui/watchers/asleep/unpause", "/ui/watchers/asleep"),
-        ("/ui/sign-out", "/ui/"),
     ] {
         let mut visitor = Visitor::of(&house);
         let reply = visitor.post(path, &ENTRIES).await;
@@ -105,7 +104,48 @@ async fn who_sends_a_form_without_a_session_comes_back_to_a_page_that_is_there()
         check_leads(&reply, back);
         visitor.page(back).await;
     }
+    let reply = Visitor::of(&house).post("/ui/sign-out", &[]).await;
+    check_leads(&reply, "/ui/sign-in");
     assert_eq!(everything(&house).await, before);
+}
+
+#[tokio::test]
+async fn a_session_that_ends_while_somebody_types_loses_nothing() {
+    let (house, _) = locked(None).await;
+    for (path, name) in [("/ui/create", "One"), ("/ui/watchers/awake/edit", "Two")] {
+        let before = everything(&house).await;
+        let mut visitor = Visitor::of(&house);
+        let fields = [
+            ("name", name),
+            ("shown-name", "Awake"),
+            ("periodicity", "2h"),
+        ];
+        let with = |token: &str| encoded(&[&fields[..], &[("token", token)]].concat());
+        let typed = |page: &str| only(page, "id=\"name\" name=\"name\" value=\"([^\"]*)\"");
+        let reply = visitor.post(path, &fields).await;
+        check_says(
+            &reply,
+            403,
+            "Your session has ended, so nothing was changed.",
+        );
+        assert_eq!(typed(&reply.text), name);
+        // After a sign-in in another tab that form is still not one of the session, but the next one is.
+        let ended = token(&reply.text);
+        assert_eq!(visitor.sign_in(KEY).await.status, 303);
+        let request = visitor
+            .request(Method::POST, path)
+            .header(CONTENT_TYPE, FORM);
+        let reply = visitor.ask(request.body(with(&ended))).await;
+        check_says(&reply, 403, "Please send it again.");
+        assert_eq!(typed(&reply.text), name);
+        assert_eq!(everything(&house).await, before);
+        let request = visitor
+            .request(Method::POST, path)
+            .header(CONTENT_TYPE, FORM);
+        let reply = visitor.ask(request.body(with(&token(&reply.text)))).await;
+        assert_eq!(reply.status, 303, "{}", reply.text);
+        assert_ne!(everything(&house).await, before);
+    }
 }
 
 #[tokio::test]
@@ -266,26 +306,49 @@ async fn an_altered_cookie_is_none() {
             assert!(!is_welcome(&cookie(&claims)).await, "{claims:?}");
         }
     }
-    let [session, until, word, signature] = claims.clone();
+    let [session, until, signature] = claims.clone();
     let later = format!("{}", until.parse::<i64>().unwrap() + 1);
     for forged in [
-        vec![session.clone(), later, word.clone(), signature.clone()],
-        vec![session.clone(), until.clone(), word.clone(), String::new()],
-        vec![session.clone(), until.clone(), word.clone()],
-        vec![session.clone(), until.clone(), signature.clone()],
-        vec![session.to_uppercase() + ".", until, word, signature],
+        vec![session.clone(), later, signature.clone()],
+        vec![session.clone(), until.clone(), String::new()],
+        vec![session.clone(), until.clone()],
+        vec![session.clone(), signature.clone()],
+        vec![session.to_uppercase() + ".", until, signature],
+        vec![session],
         vec![],
     ] {
         assert!(!is_welcome(&cookie(&forged)).await, "{forged:?}");
     }
-    // Nor does one of somebody who has not signed in become one of somebody who has.
+    // Cookies of others need not be text, and hide none of ours.
+    let mut visitor = Visitor::of(&house);
+    let among = [b"other=J\xfcrgen; ".as_slice(), cookie(&claims).as_bytes()].concat();
+    let request = visitor.request(Method::GET, "/ui/");
+    let request = request.header(COOKIE, HeaderValue::from_bytes(&among).unwrap());
+    assert_eq!(visitor.ask(request).await.status, 200);
+}
+
+#[tokio::test]
+async fn nothing_that_the_key_could_be_guessed_from_is_given_to_strangers() {
+    // The same stranger would get the same from a service with another key.
+    let (house, _) = locked(None).await;
+    let other = House::locked_by("another").await;
     let mut stranger = Visitor::of(&house);
-    stranger.get("/ui/sign-in").await;
-    let mut claims = stranger.claims();
-    assert_eq!(claims[2], "out");
-    assert!(!is_welcome(&cookie(&claims)).await);
-    claims[2] = "in".to_owned();
-    assert!(!is_welcome(&cookie(&claims)).await);
+    let page = stranger.page("/ui/sign-in").await;
+    assert_eq!(stranger.cookie, None);
+    let mut same = Visitor::of(&other);
+    same.visit = stranger.visit.clone();
+    assert_eq!(token(&same.page("/ui/sign-in").await), token(&page));
+    assert_eq!(same.visit, stranger.visit);
+    // And what strangers have is no session, whatever it is called.
+    let number = stranger.visit.unwrap();
+    let number = number
+        .strip_prefix("nights_watch_visit=")
+        .unwrap()
+        .to_owned();
+    for cookie in [&number, &format!("{number}.9999999999999.{}", token(&page))] {
+        let cookie = format!("nights_watch={cookie}");
+        assert!(!Visitor::with_cookie(&house, &cookie).is_welcome().await);
+    }
 }
 
 #[tokio::test]
@@ -311,8 +374,7 @@ async fn a_session_that_is_used_goes_on() {
     assert_ne!(reply.header("set-cookie"), "");
     let renewed = visitor.claims();
     assert_eq!(renewed[0], first[0]);
-    assert_eq!(renewed[2], "in");
-    let until = |claims: &[String; 4]| claims[1].parse::<u64>().unwrap();
+    let until = |claims: &[String; 3]| claims[1].parse::<u64>().unwrap();
     assert_eq!(until(&renewed) - until(&first), HOUR + 1);
     for _ in 0..4 {
         house.advance_millis(6 * DAY);
@@ -357,8 +419,14 @@ async fn a_session_holds_wherever_the_key_is_the_same_and_nowhere_else() {
     // Nor does what was given to a visitor of a service without a key.
     let mut visitor = Visitor::of(&open);
     visitor.page("/ui/").await;
-    let cookie = visitor.cookie.unwrap();
-    assert!(!Visitor::with_cookie(&first, &cookie).is_welcome().await);
+    assert_eq!(visitor.cookie, None);
+    assert!(
+        !Visitor::with_cookie(&first, &visitor.visit.unwrap())
+            .is_welcome()
+            .await
+    );
+    // Nor does anything where there is no key.
+    assert!(Visitor::with_cookie(&open, &cookie).is_welcome().await);
 }
 
 #[tokio::test]
@@ -366,10 +434,10 @@ async fn a_session_that_somebody_else_has_begun_is_not_the_one_that_is_signed_in
     let (house, _) = locked(None).await;
     let mut visitor = Visitor::of(&house);
     visitor.page("/ui/sign-in").await;
-    let begun = visitor.cookie.clone().unwrap();
-    let session = visitor.claims()[0].clone();
+    let begun = visitor.visit.clone().unwrap();
     assert_eq!(visitor.sign_in(KEY).await.status, 303);
-    assert_ne!(visitor.claims()[0], session);
+    let number = begun.strip_prefix("nights_watch_visit=").unwrap();
+    assert_ne!(visitor.claims()[0], number);
     assert!(!Visitor::with_cookie(&house, &begun).is_welcome().await);
 }
 
@@ -384,7 +452,7 @@ async fn a_form_that_was_not_made_for_the_session_changes_nothing() {
     let wrong = right.replace(['0', '1'], "2");
     let before = everything(&house).await;
     let longer = format!("{right}0");
-    let forged = ["", &wrong, &foreign, &longer, &visitor.claims()[3]];
+    let forged = ["", &wrong, &foreign, &longer, &visitor.claims()[2]];
     for token in forged.map(|token| ("token", token)) {
         for path in FORMS {
             let fields = [&ENTRIES[..], &[token]].concat();
@@ -446,12 +514,9 @@ async fn without_a_cookie_no_form_is_taken_not_even_where_there_is_no_key() {
         );
         assert_eq!(house.everything().await, before, "{path}");
     }
-    check_page(
-        &Visitor::of(&house)
-            .post("/ui/sign-out", &[("token", &token)])
-            .await,
-        403,
-    );
+    // There is nobody to be signed out.
+    let reply = Visitor::of(&house).post("/ui/sign-out", &[]).await;
+    check_leads(&reply, "/ui/");
 }
 
 #[tokio::test]
@@ -471,7 +536,12 @@ async fn the_key_opens_pages_at_the_sign_in_alone_and_stands_on_none() {
             visitor.request(Method::POST, path).bearer_auth(KEY),
         ] {
             let reply = visitor.ask(request).await;
-            assert!([303, 405].contains(&reply.status), "{path}: {}", reply.text);
+            // What is no form is none, whoever sends it.
+            assert!(
+                [303, 405, 415].contains(&reply.status),
+                "{path}: {}",
+                reply.text
+            );
             assert!(!visitor.is_welcome().await, "{path}");
         }
     }

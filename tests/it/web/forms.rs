@@ -237,6 +237,39 @@ async fn an_edit_changes_what_was_touched_and_leads_to_the_page() {
 }
 
 #[tokio::test]
+async fn an_edit_leaves_what_somebody_else_has_changed_meanwhile() {
+    let house = House::open().await;
+    let old = [("name", "Old"), ("periodicity", "60"), ("description", "a")];
+    house.create_with(&old).await;
+    let mut visitor = Visitor::of(&house);
+    let form = "/ui/watchers/old/edit";
+    let token = token(&visitor.page(form).await);
+    let elsewhere = [
+        ("slug", "old"),
+        ("periodicity", "90"),
+        ("email", "a@x.example"),
+    ];
+    house.call("update", &elsewhere).await;
+    let fields = [
+        ("token", &*token),
+        ("name", "Old"),
+        ("shown-name", "Old"),
+        ("periodicity", "1m"),
+        ("shown-periodicity", "1m"),
+        ("description", "b"),
+        ("shown-description", "a"),
+        ("addresses", ""),
+        ("shown-addresses", ""),
+    ];
+    let reply = visitor.post(form, &fields).await;
+    check_leads(&reply, "/ui/watchers/old?done=saved");
+    let watcher = watcher(&house, "old").await;
+    assert_eq!(watcher["periodicity"], 90);
+    assert_eq!(watcher["emails"], json!(["a@x.example"]));
+    assert_eq!(watcher["description"], "b");
+}
+
+#[tokio::test]
 async fn what_was_not_touched_stays_even_if_nobody_could_type_it() {
     let store = Arc::new(MemoryStore::new(HistoryPolicy::default()));
     let draft = Draft {

@@ -44,6 +44,8 @@ impl Stream {
             if let Some(end) = self.read.windows(2).position(|two| two == b"\n\n") {
                 let event = self.read.drain(..end + 2).collect();
                 let event = String::from_utf8(event).unwrap();
+                // The first one says how soon to come back.
+                let event = event.strip_prefix("retry: 250\n").unwrap_or(&event);
                 let mut lines = event.trim_end_matches('\n').lines();
                 let name = lines.next().unwrap().strip_prefix("event: ").unwrap();
                 let data = lines.map(|line| line.strip_prefix("data: ").unwrap());

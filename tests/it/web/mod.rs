@@ -25,11 +25,13 @@ const KEY: &str = "k3y <with> \"signs\" & spaces";
 const HTML: &str = "text/html; charset=utf-8";
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// Somebody with a browser: it keeps the cookie, and goes nowhere by itself.
+/// Somebody with a browser: it keeps the cookies, and goes nowhere by itself.
 struct Visitor<'a> {
     house: &'a House,
-    /// The cookie as the browser sends it back.
+    /// The cookie of the session as the browser sends it back.
     cookie: Option<String>,
+    /// The cookie of somebody who has not shown the key.
+    visit: Option<String>,
     /// The address that a proxy on this machine names, if one does.
     address: Option<&'static str>,
 }
@@ -39,6 +41,7 @@ impl<'a> Visitor<'a> {
         Self {
             house,
             cookie: None,
+            visit: None,
             address: None,
         }
     }
@@ -61,8 +64,12 @@ impl<'a> Visitor<'a> {
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let mut request = self.house.request(method, path);
-        if let Some(cookie) = &self.cookie {
-            request = request.header(COOKIE, cookie);
+        let cookies: Vec<_> = [&self.visit, &self.cookie].into_iter().flatten().collect();
+        if let [first, rest @ ..] = &cookies[..] {
+            let cookies = rest
+                .iter()
+                .fold((*first).clone(), |all, one| format!("{all}; {one}"));
+            request = request.header(COOKIE, cookies);
         }
         if let Some(address) = self.address {
             request = request.header("x-forwarded-for", address);
@@ -73,8 +80,10 @@ impl<'a> Visitor<'a> {
     /// Sends a request, and keeps the cookie that may come back.
     async fn ask(&mut self, request: RequestBuilder) -> Reply {
         let reply = Reply::to(request).await;
-        if let Some(cookie) = set_cookie(&reply) {
-            self.cookie = (!cookie.ends_with('=')).then_some(cookie);
+        match set_cookie(&reply) {
+            Some(cookie) if cookie.starts_with("nights_watch_visit=") => self.visit = Some(cookie),
+            Some(cookie) => self.cookie = (!cookie.ends_with('=')).then_some(cookie),
+            None => {}
         }
         reply
     }
@@ -102,8 +111,15 @@ impl<'a> Visitor<'a> {
     async fn send(&mut self, from: &str, to: &str, fields: &[(&str, &str)]) -> Reply {
         let page = self.page(from).await;
         assert!(page.contains(&format!("action=\"{to}\"")), "{to} in {page}");
+        let hidden: Vec<_> = all(&page, "type=\"hidden\" name=\"(shown-[a-z]*)\"")
+            .into_iter()
+            .zip(all(&page, "name=\"shown-[a-z]*\" value=\"([^\"]*)\""))
+            .map(|(name, value)| (name, sent(&value)))
+            .collect();
+        let hidden = hidden.iter().map(|(name, value)| (&**name, &**value));
         let token = token(&page);
-        self.post(to, &[fields, &[("token", &token)]].concat())
+        let all: Vec<_> = fields.iter().copied().chain(hidden).collect();
+        self.post(to, &[&all[..], &[("token", &token)]].concat())
             .await
     }
 
@@ -122,13 +138,19 @@ impl<'a> Visitor<'a> {
         }
     }
 
-    /// The parts of the cookie: the session, until when, whether it is signed in, and the signature.
-    fn claims(&self) -> [String; 4] {
+    /// The parts of the session's cookie: its number, until when, and the signature.
+    fn claims(&self) -> [String; 3] {
         let cookie = self.cookie.as_ref().expect("a cookie");
         let value = cookie.strip_prefix("nights_watch=").expect("our cookie");
         let parts: Vec<_> = value.split('.').map(str::to_owned).collect();
-        parts.try_into().expect("four parts")
+        parts.try_into().expect("three parts")
     }
+}
+
+/// A text of a page as browsers send it back.
+fn sent(text: &str) -> String {
+    let text = text.replace("\r\n", "\n").replace('\r', "\n");
+    text.replace('\0', "\u{fffd}").replace('\n', "\r\n")
 }
 
 fn encoded(fields: &[(&str, &str)]) -> String {
@@ -224,7 +246,7 @@ fn check_html(html: &str) {
     static ATTRIBUTE: LazyLock<Regex> =
         LazyLock::new(|| Regex::new("^\\s+([^\\s\"=]+)(?:=\"([^\"]*)\")?").unwrap());
     const ELEMENTS: &str = "!DOCTYPE html head meta title link script body a header nav form input button p \
-        strong code main span div footer h1 h2 h3 label textarea table caption thead tbody tr th td bdi time svg \
+        strong code main aside span div footer h1 h2 h3 label textarea table caption thead tbody tr th td bdi time svg \
         path section dl dt dd ul li defs pattern rect circle g pre details summary";
     assert!(
         html.starts_with("<!DOCTYPE html><html lang=\"en\">"),

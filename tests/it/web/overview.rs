@@ -61,7 +61,7 @@ async fn a_row_says_when_its_watcher_is_due_and_how_often_it_is_expected() {
     let row = only(&page, "(?s)(<tr class=\"on-time\".*?</tr>)");
     let link = "<a href=\"/ui/watchers/nightly-dump\"><bdi>Nightly Dump</bdi></a>";
     assert!(row.contains(link), "{row}");
-    assert!(row.contains(">1d1h<"), "{row}");
+    assert!(row.contains(">1 d 1 h<"), "{row}");
     let times = all(&row, "<time datetime=\"([^\"]*)\"");
     let expected = ["2015-03-20T02:08:44.885Z", "2015-03-19T01:08:44.885Z"];
     assert_eq!(times, expected);

@@ -33,7 +33,7 @@ async fn a_page_tells_all_about_its_watcher() {
     let expected = ["2015-03-19T02:38:44.885Z", "2015-03-19T01:08:44.885Z"];
     assert_eq!(times, expected);
     assert!(facts.contains("<dt>Due</dt>"), "{facts}");
-    assert!(facts.contains("<dd>1h30m</dd>"), "{facts}");
+    assert!(facts.contains("<dd>1 h 30 min</dd>"), "{facts}");
     let addresses = all(&facts, "<li><bdi>([^<]*)</bdi></li>");
     assert_eq!(addresses, ["ops@example.com", "root@localhost"]);
     assert_eq!(listed(&page), ["Watcher created"]);
@@ -61,7 +61,7 @@ async fn a_timeline_shows_how_a_watcher_stood_whatever_its_state() {
     let band = |page: &str| only(page, "<svg class=\"band\"[^>]* aria-label=\"([^\"]*)\"");
 
     let created = visitor.page(PAGE).await;
-    assert!(band(&created).ends_with("0 triggers, late 0 times."));
+    assert!(band(&created).ends_with("Triggers: 0. Latenesses: 0."));
     assert_eq!(triggers(&created), "");
     assert!(created.contains("<path class=\"now\""), "{created}");
     assert!(created.contains("shown here as soon as there are two"));
@@ -76,7 +76,7 @@ async fn a_timeline_shows_how_a_watcher_stood_whatever_its_state() {
     assert_eq!(title(&late), "Nightly Dump (late)");
     assert!(late.contains("<dt>Was due</dt>"), "{late}");
     assert_eq!(stretches(&late), ["on-time", "late"]);
-    assert!(band(&late).ends_with("1 triggers, late 1 times."));
+    assert!(band(&late).ends_with("Triggers: 1. Latenesses: 1."));
     // A quarter of the whole has passed at the trigger, three quarters at the deadline.
     assert_eq!(triggers(&late), "M250 16v40");
     assert_eq!(

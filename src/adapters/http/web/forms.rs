@@ -239,10 +239,11 @@ impl Entries {
     /// [`Complaints`] about every field that is wrong.
     pub(super) fn update(&self, shown: &Self) -> Result<Update, Complaints> {
         let mut complaints = Complaints::default();
-        let typed =
-            |new: &'_ str, shown: &str| (new.trim() != shown.trim()).then(|| new.to_owned());
+        let typed = |new: &str, shown: &str| (new.trim() != shown.trim()).then(|| new.to_owned());
+        // Browsers drop the line breaks of what has one line.
+        let shown_name = shown.name.replace('\n', "");
         let update = Update {
-            name: typed(&self.name, &shown.name)
+            name: typed(&self.name, &shown_name)
                 .and_then(|name| note(Name::parse(&name), &mut complaints.name)),
             description: typed(&self.description, &shown.description)
                 .and_then(|text| note(Description::parse(&text), &mut complaints.description)),
