@@ -207,7 +207,7 @@ pub(super) fn tools(frame: &Frame, slug: &Slug, base: &str, watcher: &Watcher) -
 fn ready(id: &str, name: &str, text: &str) -> Markup {
     html! {
         div.ready {
-            pre tabindex="0" role="region" aria-label=(name) { code #(id) { (text) } }
+            pre tabindex="0" role="group" aria-label=(name) { code #(id) { (text) } }
             button.plain type="button" data-copy=(id) hidden { span { "Copy" } span.hidden { " " (name) } }
         }
     }
