@@ -95,7 +95,7 @@ async fn a_watcher_lives_from_sign_in_to_sign_out() {
     browser.sees("Copies the database.").await;
     browser.sees("dev@example.org").await;
 
-    browser.press("Copy").await;
+    browser.press("Copy trigger URL").await;
     browser.sees("Copied").await;
     let comment = browser.field("Comment for: Trigger").await;
     let paste = Key::Control + "v";
