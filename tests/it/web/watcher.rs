@@ -93,7 +93,7 @@ async fn a_timeline_shows_how_a_watcher_stood_whatever_its_state() {
     assert!(!paused.contains("<path class=\"deadline\""), "{paused}");
     let strip = only(&paused, "<svg class=\"strip\"[^>]* aria-label=\"([^\"]*)\"");
     let expected =
-        "The newest 1 intervals: median 1 min 30 s, longest 1 min 30 s, expected at most 1m.";
+        "The newest 1 intervals: median 1 min 30 s, longest 1 min 30 s, expected at most 1 min.";
     assert_eq!(strip, expected);
     assert_eq!(all(&paused, "<rect class=\"(over)\"").len(), 1);
 }
