@@ -193,6 +193,7 @@ impl DeliveryLoop {
             key,
             delivery,
             events,
+            slug,
         } = claim;
         let Delivery {
             notice,
@@ -203,6 +204,7 @@ impl DeliveryLoop {
             notice,
             events,
             recipient,
+            slug,
         };
         let mut progress = Progress::default();
         let result = {

@@ -4,7 +4,7 @@ use std::error::Error;
 
 use async_trait::async_trait;
 
-use crate::domain::{Event, Notice, Recipient, Timestamp};
+use crate::domain::{Event, Notice, Recipient, Slug, Timestamp};
 
 /// One notice for one recipient: the unit of delivery.
 #[derive(Clone, Debug)]
@@ -15,6 +15,9 @@ pub struct Message {
     pub events: Vec<Event>,
     /// Who is to be told.
     pub recipient: Recipient,
+    /// What the watcher is found by now, which does not follow from the name in the notice: the watcher may have been
+    /// renamed since, or another program may have made its slug.
+    pub slug: Slug,
 }
 
 /// How far an attempt to deliver a message has come: for logs and metrics.

@@ -261,6 +261,8 @@ pub struct Claim {
     /// The newest events of the watcher that are not later than the notice's `last_event`, newest first,
     /// at most [`Notice::EVENTS_SHOWN`].
     pub events: Vec<Event>,
+    /// The watcher's slug as it is when this is claimed: it may have been renamed since the notice arose.
+    pub slug: Slug,
 }
 
 /// What became of a claimed delivery.

@@ -144,6 +144,7 @@ macro_rules! suite {
             the_next_delivery_is_what_comes_first,
             a_claim_has_the_events_as_of_the_notice,
             a_claim_has_no_more_events_than_are_kept (limit 5),
+            a_claim_has_the_slug_that_the_watcher_has_now,
             deleting_drops_what_is_owed,
             the_oldest_notice_is_that_which_is_owed,
             a_delivery_is_reported_until_it_is_made,

@@ -350,6 +350,29 @@ async fn a_retry_reaches_only_who_was_not_reached() {
 }
 
 #[tokio::test]
+async fn a_retry_knows_the_watcher_by_its_new_slug() {
+    let house = House::open().await;
+    let _scheduler = house.start_scheduler();
+    let (attempts, mut attempted) = mpsc::unbounded_channel();
+    let mut engine = MockEngine::new();
+    engine.expect_deliver().returning(move |message, _| {
+        let _ = attempts.send(format!("{}: {}", message.slug, message.notice.name));
+        Err(later())
+    });
+    let _delivery = house.start_delivery_by(Arc::new(engine));
+    let id = create_backup(&house, &["ops@example.org"]).await;
+    house.advance_millis(HOUR + 1);
+    assert_eq!(next(&mut attempted).await, "backup: Backup");
+    let failed = "nights_watch_delivery_attempts_total{kind=\"late\",result=\"failed\"} 1";
+    eventually(async || house.get("/metrics").await.text.contains(failed)).await;
+    house
+        .call("update", &[("id", &id), ("name", "Nightly dump")])
+        .await;
+    let_retries_come(&house);
+    assert_eq!(next(&mut attempted).await, "nightly-dump: Backup");
+}
+
+#[tokio::test]
 async fn a_recipient_hears_of_the_return_only_after_the_lateness() {
     let house = House::open().await;
     let _scheduler = house.start_scheduler();

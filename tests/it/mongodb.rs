@@ -169,7 +169,7 @@ async fn documents_of_the_reference_program_work_at_once() {
     let late = doc! { "late": true, "periodicity": 60.0 };
     let paused = doc! { "paused": true, "deadline": Bson::Null, "periodicity": 90.5 };
     for (letters, events, other) in [
-        ("aaaaaaaa", 1, doc! {}),
+        ("aaaaaaaa", 1, doc! { "slug": "Job_A" }),
         ("bbbbbbbb", 100, late),
         ("cccccccc", 1_000, paused),
     ] {
@@ -193,7 +193,9 @@ async fn documents_of_the_reference_program_work_at_once() {
     assert_eq!(overdue, [id("aaaaaaaa")]);
     let reported = act(&store, id("aaaaaaaa"), Action::PassDeadline, at(61)).await;
     assert!(reported.watcher.state.is_late());
-    assert_eq!(claim(&store, at(61)).await.len(), 2, "both are told");
+    let told = claim(&store, at(61)).await;
+    assert_eq!(told.len(), 2, "both are told");
+    assert!(told.iter().all(|claim| claim.slug.as_str() == "Job_A"));
 
     let now = at(200_000);
     let done = store
@@ -672,6 +674,20 @@ async fn what_cannot_be_read_does_not_hold_up_the_others() {
     assert_eq!(claims[0].key.watcher, watcher);
     let next = store.next_delivery().await.expect("it answers");
     assert_eq!(next, Some(lease_end), "it was set aside");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_owed_is_told_although_the_slug_cannot_be_read() {
+    let database = empty().await;
+    let store = open(&database).await;
+    let watcher = insert(&store, "aaaaaaaa").await;
+    act(&store, watcher, Action::PassDeadline, at(61)).await;
+    let watchers = database.watchers().await;
+    let updated = watchers.update_one(doc! {}, doc! { "$set": { "slug": 1 } });
+    updated.await.expect("it can be written");
+    let claims = claim(&store, at(61)).await;
+    assert_eq!(claims.len(), 1);
+    assert_eq!(claims[0].slug.as_str(), "");
 }
 
 // Settings.

@@ -8,7 +8,7 @@ use nights_watch::adapters::clock::ManualClock;
 use nights_watch::adapters::notify::smtp::{Encryption, SmtpNotifier, SmtpSettings};
 use nights_watch::app::config::{BaseUrl, Config, Overrides};
 use nights_watch::domain::{
-    Description, Event, Name, Notice, NoticeId, NoticeKind, Periodicity, Recipient,
+    Description, Event, Name, Notice, NoticeId, NoticeKind, Periodicity, Recipient, Slug,
 };
 use nights_watch::ports::{Message, Notifier, NotifyError, Progress};
 use regex::Regex;
@@ -216,7 +216,12 @@ fn message() -> Message {
         },
         events: Vec::new(),
         recipient: Recipient::parse("ops@example.org").expect("an address"),
+        slug: slug("backup"),
     }
+}
+
+fn slug(text: &str) -> Slug {
+    Slug::from_text(text.to_owned())
 }
 
 /// A mail on a connection that is new.
@@ -528,6 +533,7 @@ fn visible(html: &str) -> String {
 fn full_message(name: &str, description: &str, event: &str) -> Message {
     let mut message = message();
     message.notice.name = Name::parse(name).expect("a name");
+    message.slug = Slug::of(&message.notice.name);
     message.notice.description = Description::parse(description).expect("a description");
     message.events = vec![Event {
         at: BEGIN,
@@ -643,6 +649,17 @@ async fn hostile_texts_are_texts_in_html_too() {
         assert!(visible.contains(shown), "{shown} in {visible}");
         assert!(text.contains(shown), "{shown} in {text}");
     }
+}
+
+#[tokio::test]
+async fn the_link_leads_to_where_the_watcher_is_now() {
+    let mut message = full_message("Nightly backup", "", "Triggered");
+    message.slug = slug("weekly_Backup");
+    let mail = mail_of(&message, base_url("http://watch.example.com")).await;
+    let (text, html) = both(&mail);
+    let url = "http://watch.example.com/ui/watchers/weekly_Backup";
+    assert!(text.contains(&format!(" {url}\n")), "{text}");
+    assert!(html.contains(&format!("\"{url}\"")), "{html}");
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use super::connections::{Connection, Idle};
 use super::html;
 use crate::app::config::BaseUrl;
-use crate::domain::{NoticeKind, Slug, Timestamp};
+use crate::domain::{NoticeKind, Timestamp};
 use crate::ports::{Clock, Message, Notifier, NotifyError, Progress};
 
 /// How the connection to the mail server is protected.
@@ -166,7 +166,7 @@ impl SmtpNotifier {
             mail = mail.in_reply_to(id(late)).references(id(late));
         }
         let base_url = self.base_url.as_ref();
-        let page = base_url.map(|url| url.page_of(&Slug::of(&notice.name)));
+        let page = base_url.map(|url| url.page_of(&message.slug));
         let content = notice.content(&message.events, page);
         let text = content.plain_text();
         let mail = if content.page.is_some() {

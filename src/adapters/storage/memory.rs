@@ -174,14 +174,16 @@ impl Contents {
             token: owed.token,
         };
         let last_event = owed.delivery.notice.last_event;
-        let events = self.watchers.get(&owed.watcher)?.history.iter();
-        let events = events
+        let Entry { watcher, history } = self.watchers.get(&owed.watcher)?;
+        let events = history
+            .iter()
             .filter(|event| event.at <= last_event)
             .take(Notice::EVENTS_SHOWN);
         Some(Claim {
             key,
             delivery: owed.delivery.clone(),
             events: events.cloned().collect(),
+            slug: watcher.slug.clone(),
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use nights_watch::domain::{Notice, NoticeKind, Update};
+use nights_watch::domain::{Notice, NoticeKind, Slug, Update};
 use nights_watch::ports::{Census, Reason, Told};
 
 use super::*;
@@ -563,6 +563,28 @@ pub(super) async fn a_claim_has_no_more_events_than_are_kept(store: Store) {
     }
     let claimed = claim_one(&store, at(200)).await;
     check_history(&claimed.events, &as_of_late[..2]);
+}
+
+pub(super) async fn a_claim_has_the_slug_that_the_watcher_has_now(store: Store) {
+    let mut watcher = Watcher::create(fresh_id(), told("Job", &["a@x.example"]), at(0));
+    // As another program may make it.
+    watcher.0.slug = Slug::from_text("Job_1".to_owned());
+    store.insert(&watcher.clone().into()).await.unwrap();
+    let (watcher, _) = watcher;
+    make_late(&store, watcher.id, late_at()).await;
+    let early = claim_one(&store, late_at()).await;
+    assert_eq!(early.slug, watcher.slug);
+    let again = try_again(at(70));
+    assert!(settle(&store, &early, again, late_at()).await);
+
+    let update = Update {
+        name: Some(named("Renamed Job")),
+        ..Update::default()
+    };
+    act(&store, watcher.id, Action::Update(update), at(65)).await;
+    let renamed = claim_one(&store, at(70)).await;
+    check_notice(&renamed, &early.delivery.notice);
+    assert_eq!(renamed.slug, Slug::of(&named("Renamed Job")));
 }
 
 pub(super) async fn deleting_drops_what_is_owed(store: Store) {

@@ -171,7 +171,7 @@ pub(super) enum Fields {
     Watcher(Detail),
     /// The deliveries.
     Books,
-    /// A claim's notices, and so many of the newest events.
+    /// A claim's notices, the slug, and so many of the newest events.
     Claimed(usize),
     /// The deliveries and what became of them.
     Reports,
@@ -198,7 +198,9 @@ impl Fields {
             }
             Self::Claimed(events) => {
                 let events = i64::try_from(events).unwrap_or(i64::MAX);
-                return doc! { "id": 1, "history": { "$slice": events }, "nw.notices": 1 };
+                return doc! {
+                    "id": 1, "slug": 1, "history": { "$slice": events }, "nw.notices": 1,
+                };
             }
             Self::Reports => return doc! { "nw.owed": 1, "nw.failures": 1, "nw.settled": 1 },
         };
@@ -777,6 +779,11 @@ pub(super) fn oldest_owed(document: &Document) -> Option<Timestamp> {
     let owed = list(ours(document)?, "owed").filter_map(Bson::as_document);
     let dates = owed.filter_map(|owed| owed.get_datetime("at").ok());
     dates.min().map(|at| timestamp(*at))
+}
+
+/// The slug of a document that owes something. It is empty if it cannot be read: what is owed is told all the same.
+pub(super) fn read_slug(document: &Document) -> Slug {
+    Slug::from_text(document.get_str("slug").unwrap_or_default().to_owned())
 }
 
 /// A notice that a document owes.

@@ -36,7 +36,7 @@ use self::calls::{Failure, Patience, TOTAL};
 pub use self::connect::{MongoSettings, OpenError};
 use self::documents::{
     Books, Fields, Owed, Room, Stored, Update, date, new_document, oldest_owed, read_history,
-    read_id, read_notice, read_reports, read_watcher, timestamp, tries,
+    read_id, read_notice, read_reports, read_slug, read_watcher, timestamp, tries,
 };
 use self::operations::{Operation, Turns, random};
 use self::servers::{Server, Strays};
@@ -249,7 +249,16 @@ impl MongoStore {
                 token: owed.token.cast_unsigned(),
             };
             if let Some(notice) = read_notice(&document, owed.notice) {
-                claims.push(to_claim(key, owed, notice, &history));
+                claims.push(Claim {
+                    key,
+                    events: shown(&notice, &history).cloned().collect(),
+                    delivery: Delivery {
+                        notice,
+                        recipient: Recipient::from_stored(owed.to),
+                        attempts: tries(owed.attempts),
+                    },
+                    slug: read_slug(&document),
+                });
             } else {
                 let watcher = watcher.as_str();
                 tracing::error!(watcher, "a notice that is owed cannot be read");
@@ -392,18 +401,6 @@ fn shown<'a>(notice: &Notice, history: &'a [Event]) -> impl Iterator<Item = &'a 
     let last = notice.last_event;
     let events = history.iter().filter(move |event| event.at <= last);
     events.take(Notice::EVENTS_SHOWN)
-}
-
-fn to_claim(key: DeliveryKey, owed: Owed, notice: Notice, history: &[Event]) -> Claim {
-    Claim {
-        key,
-        events: shown(&notice, history).cloned().collect(),
-        delivery: Delivery {
-            notice,
-            recipient: Recipient::from_stored(owed.to),
-            attempts: tries(owed.attempts),
-        },
-    }
 }
 
 fn filter_of(key: &Key) -> Document {

@@ -116,6 +116,7 @@ fn read_claim(
         key,
         delivery,
         events,
+        slug: stored.watcher.slug,
     })
 }
 
