@@ -207,7 +207,7 @@ impl Entries {
     /// # Errors
     ///
     /// [`Complaints`] about every field that is wrong.
-    pub(super) fn draft(&self) -> Result<Draft, Complaints> {
+    pub(super) fn draft(&self) -> Result<Draft, Box<Complaints>> {
         let mut complaints = Complaints::default();
         let name = note(Name::parse(&self.name), &mut complaints.name);
         let periodicity = note(
@@ -227,7 +227,7 @@ impl Entries {
                 recipients,
                 paused: self.paused,
             }),
-            _ => Err(complaints),
+            _ => Err(Box::new(complaints)),
         }
     }
 
@@ -237,7 +237,7 @@ impl Entries {
     /// # Errors
     ///
     /// [`Complaints`] about every field that is wrong.
-    pub(super) fn update(&self, shown: &Self) -> Result<Update, Complaints> {
+    pub(super) fn update(&self, shown: &Self) -> Result<Update, Box<Complaints>> {
         let mut complaints = Complaints::default();
         let typed = |new: &str, shown: &str| (new.trim() != shown.trim()).then(|| new.to_owned());
         // Browsers drop the line breaks of what has one line.
@@ -255,7 +255,7 @@ impl Entries {
         if complaints.is_empty() {
             Ok(update)
         } else {
-            Err(complaints)
+            Err(Box::new(complaints))
         }
     }
 }

@@ -267,7 +267,7 @@ impl House {
                 is_new: false,
             },
             None => Access {
-                visitor: self.sessions.welcome(),
+                visitor: Visitor::new(),
                 is_new: true,
             },
         }
@@ -441,7 +441,7 @@ impl House {
         }
         let update = match entries.update(&shown) {
             Ok(update) => update,
-            Err(complaints) => return again(complaints),
+            Err(complaints) => return again(*complaints),
         };
         match self.watch.update(&key, update).await {
             Ok(record) => {

@@ -55,6 +55,14 @@ pub(super) struct Visitor {
 }
 
 impl Visitor {
+    /// Somebody new.
+    pub(super) fn new() -> Self {
+        Self {
+            number: rand::rng().random(),
+            until: None,
+        }
+    }
+
     /// Whether this visitor has shown the key.
     pub(super) const fn is_signed_in(&self) -> bool {
         self.until.is_some()
@@ -89,19 +97,11 @@ impl Sessions {
         }
     }
 
-    /// Somebody new.
-    pub(super) fn welcome(&self) -> Visitor {
-        Visitor {
-            number: rand::rng().random(),
-            until: None,
-        }
-    }
-
     /// Somebody who has just shown the key. The number is a new one: whoever knew the old one is not let in by it.
     pub(super) fn sign_in(&self) -> Visitor {
         Visitor {
             until: Some(self.clock.now().after(LIFETIME)),
-            ..self.welcome()
+            ..Visitor::new()
         }
     }
 
