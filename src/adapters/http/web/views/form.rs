@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::{Frame, badge, framed, token};
 use crate::adapters::http::web::forms::{Complaints, Entries};
-use crate::adapters::http::web::path;
+use crate::adapters::http::web::rooms::path;
 use crate::domain::{Comment, Description, Name, Slug, Watcher};
 
 /// What a form about a watcher is for.

@@ -11,8 +11,9 @@ use maud::{DOCTYPE, Markup, html};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 pub(super) use self::form::{WatcherForm, delete, form, sign_in};
+use super::rooms::path;
 use super::scenes::{Scene, Shown, code};
-use super::{Rejection, assets, path};
+use super::{Rejection, assets};
 use crate::app::version;
 use crate::domain::{Periodicity, Standing, Timestamp};
 

@@ -3,8 +3,9 @@
 use maud::{Markup, html};
 
 use super::{Wording, badge, every, time};
+use crate::adapters::http::web::PAGE;
+use crate::adapters::http::web::rooms::path;
 use crate::adapters::http::web::scenes::code;
-use crate::adapters::http::web::{PAGE, path};
 use crate::app::{Overview, Place, Selection};
 use crate::domain::{Standing, Watcher};
 use crate::ports::Census;

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::form::act;
 use super::{Frame, Wording, badge, every, time, timeline};
-use crate::adapters::http::web::path;
+use crate::adapters::http::web::rooms::path;
 use crate::adapters::http::web::scenes::code;
 use crate::domain::{Slug, Standing, Timeline, Timestamp, Watcher};
 use crate::ports::{DeliveryReport, DeliveryState, Record, Told};
