@@ -148,17 +148,19 @@
     // it. That of all watchers goes on: its title and icon are there to be seen from afar.
     const attend = () => {
       source?.close();
-      heard = Date.now();
       if (!document.hidden || !live().dataset.standing) listen();
     };
     attend();
-    document.addEventListener("visibilitychange", attend);
+    document.addEventListener("visibilitychange", () => {
+      heard = Date.now();
+      attend();
+    });
     setInterval(async () => {
-      if (Date.now() - heard > silence) lose();
       if (!source || source.readyState === EventSource.CLOSED) {
         await look();
-        if (!document.hidden) attend();
+        attend();
       }
+      if (Date.now() - heard > silence) lose();
     }, period);
   };
 
