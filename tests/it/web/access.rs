@@ -352,6 +352,54 @@ async fn nothing_that_the_key_could_be_guessed_from_is_given_to_strangers() {
 }
 
 #[tokio::test]
+async fn who_has_signed_in_meanwhile_is_led_on_from_a_sign_in_form() {
+    let (house, _) = locked(None).await;
+    let mut visitor = Visitor::of(&house);
+    let page = visitor.page("/ui/sign-in").await;
+    assert_eq!(visitor.sign_in(KEY).await.status, 303);
+    let session = visitor.cookie.clone();
+    // In the other tab, rightly or wrongly.
+    for key in [KEY, "wrong"] {
+        let fields = [("key", key), ("to", "/ui/create"), ("token", &token(&page))];
+        check_leads(&visitor.post("/ui/sign-in", &fields).await, "/ui/create");
+        assert_eq!(visitor.cookie, session);
+    }
+}
+
+#[tokio::test]
+async fn where_there_is_no_key_visits_last_as_long_as_they_are_used() {
+    let house = House::open().await;
+    let mut visitor = Visitor::of(&house);
+    visitor.page("/ui/").await;
+    let visit = visitor.visit.clone();
+    let reply = visitor.get("/ui/").await;
+    assert!(reply.header("set-cookie").contains("Max-Age=604800"));
+    assert_eq!(visitor.visit, visit);
+}
+
+#[tokio::test]
+async fn no_form_is_taken_from_another_site_whatever_it_knows() {
+    let (house, _) = locked(None).await;
+    let mut visitor = Visitor::signed_in(&house).await;
+    let token = token(&visitor.page("/ui/create").await);
+    let fields = [&ENTRIES[..], &[("token", &*token)]].concat();
+    let before = everything(&house).await;
+    for (site, status) in [
+        ("cross-site", 403),
+        ("same-site", 403),
+        ("same-origin", 303),
+    ] {
+        assert_eq!(everything(&house).await, before);
+        let request = visitor.request(Method::POST, "/ui/create");
+        let request = request
+            .header("sec-fetch-site", site)
+            .header(CONTENT_TYPE, FORM);
+        let reply = visitor.ask(request.body(encoded(&fields))).await;
+        assert_eq!(reply.status, status, "{site}");
+    }
+}
+
+#[tokio::test]
 async fn a_session_ends_a_week_after_it_was_used() {
     let (house, _) = locked(None).await;
     let cookie = Visitor::signed_in(&house).await.cookie.unwrap();

@@ -49,7 +49,7 @@ async fn every_answer_says_what_browsers_are_to_refuse_and_not_to_keep() {
     let mut visitor = Visitor::signed_in(&house).await;
     let token = token(&visitor.page("/ui/create").await);
     let token = ("token", &*token);
-    let huge = "x".repeat(200_000);
+    let huge = "x".repeat(300_000);
     let long = format!("/ui/?q={}", "x".repeat(17_000));
     let stranger = Visitor::of(&house);
     let mut from_elsewhere = stranger.request(Method::GET, "/ui/");

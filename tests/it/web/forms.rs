@@ -270,6 +270,72 @@ async fn an_edit_leaves_what_somebody_else_has_changed_meanwhile() {
 }
 
 #[tokio::test]
+async fn a_form_is_about_the_watcher_that_it_showed_whatever_is_called_so_by_now() {
+    let house = House::open().await;
+    house.create("Old").await;
+    let mut visitor = Visitor::of(&house);
+    let edit = visitor.page("/ui/watchers/old/edit").await;
+    let page = visitor.page("/ui/watchers/old").await;
+    let delete = visitor.page("/ui/watchers/old/delete").await;
+    let ids: Vec<_> = [&edit, &page, &delete]
+        .map(|page| all(page, "name=\"id\" value=\"([a-z]{8})\"").remove(0))
+        .into();
+    let token = token(&edit);
+    house
+        .call("update", &[("slug", "old"), ("name", "Moved")])
+        .await;
+    house.create("Old").await;
+    let other = watcher(&house, "old").await;
+
+    let fields = [("token", &*token), ("id", &ids[0])];
+    let shown = [
+        ("name", "Old"),
+        ("shown-name", "Old"),
+        ("periodicity", "3h"),
+    ];
+    let reply = visitor
+        .post("/ui/watchers/old/edit", &[&fields[..], &shown].concat())
+        .await;
+    check_leads(&reply, "/ui/watchers/moved?done=saved");
+    assert_eq!(watcher(&house, "moved").await["periodicity"], 10_800);
+    let fields = [("token", &*token), ("id", &ids[1])];
+    assert_eq!(
+        visitor.post("/ui/watchers/old/pause", &fields).await.status,
+        303
+    );
+    assert_eq!(watcher(&house, "moved").await["paused"], true);
+    let fields = [("token", &*token), ("id", &ids[2])];
+    assert_eq!(
+        visitor
+            .post("/ui/watchers/old/delete", &fields)
+            .await
+            .status,
+        303
+    );
+    check_page(&visitor.get("/ui/watchers/moved").await, 404);
+    assert_eq!(watcher(&house, "old").await, other);
+}
+
+#[tokio::test]
+async fn the_longest_texts_can_be_edited() {
+    let house = House::open().await;
+    let description = "\u{1f319}".repeat(4_000);
+    house.create("Old").await;
+    let mut visitor = Visitor::of(&house);
+    let form = "/ui/watchers/old/edit";
+    let addresses: Vec<_> = (0..100)
+        .map(|n| format!("{}{n}@x.example", "a".repeat(50)))
+        .collect();
+    let addresses = addresses.join("\n");
+    let fields = fields(["Old", "1m", &description, &addresses]);
+    let reply = visitor.send(form, form, &fields).await;
+    check_leads(&reply, "/ui/watchers/old?done=saved");
+    let again = [&fields[..1], &[("periodicity", "2m")], &fields[2..]].concat();
+    let reply = visitor.send(form, form, &again).await;
+    check_leads(&reply, "/ui/watchers/old?done=saved");
+}
+
+#[tokio::test]
 async fn what_was_not_touched_stays_even_if_nobody_could_type_it() {
     let store = Arc::new(MemoryStore::new(HistoryPolicy::default()));
     let draft = Draft {
@@ -442,7 +508,7 @@ async fn a_body_that_is_no_form_or_too_large_is_refused() {
         check_says(&reply, 415, "This is not sent as a form");
     }
     let padded = |length: usize| format!("{body}&x={}", "x".repeat(length - body.len() - 3));
-    for (length, status) in [(128 * 1024 + 1, 413), (128 * 1024, 303)] {
+    for (length, status) in [(256 * 1024 + 1, 413), (256 * 1024, 303)] {
         let request = visitor.request(Method::POST, CREATE);
         let media_type = "Application/X-WWW-Form-Urlencoded; charset=UTF-8";
         let request = request
@@ -451,7 +517,7 @@ async fn a_body_that_is_no_form_or_too_large_is_refused() {
         let reply = visitor.ask(request).await;
         assert_eq!(reply.status, status, "{}", reply.text);
         if status == 413 {
-            check_says(&reply, 413, "The form is larger than 131072 bytes.");
+            check_says(&reply, 413, "The form is larger than 262144 bytes.");
         }
         let names = usize::from(status != 413);
         assert_eq!(house.names(&[]).await.len(), names);

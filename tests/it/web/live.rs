@@ -45,7 +45,7 @@ impl Stream {
                 let event = self.read.drain(..end + 2).collect();
                 let event = String::from_utf8(event).unwrap();
                 // The first one says how soon to come back.
-                let event = event.strip_prefix("retry: 250\n").unwrap_or(&event);
+                let event = event.strip_prefix("retry: 1000\n").unwrap_or(&event);
                 let mut lines = event.trim_end_matches('\n').lines();
                 let name = lines.next().unwrap().strip_prefix("event: ").unwrap();
                 let data = lines.map(|line| line.strip_prefix("data: ").unwrap());

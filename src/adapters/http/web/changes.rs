@@ -9,7 +9,6 @@ use super::views::{self, WatcherForm};
 use super::{Access, House, Rejection, no_such_page, page, see};
 use crate::app::UseCaseError;
 use crate::domain::{Refusal, Slug};
-use crate::ports::Key;
 
 impl House {
     pub(super) fn show_create(
@@ -49,7 +48,7 @@ impl House {
         let complaints = || {
             Complaints::with_form(
                 StatusCode::FORBIDDEN,
-                "Your session has ended, so nothing was changed. Sign in in another tab, then send this again.",
+                "Your session has ended, so nothing was changed. Sign in in another tab, then send this again, and once more if it asks for that.",
             )
         };
         let back = match room {
@@ -82,7 +81,7 @@ impl House {
             Room::Edit(slug) => self.edit(access, slug, &form, is_ours).await,
             _ if !is_ours => Err(foreign_form()),
             Room::Delete(slug) => {
-                self.watch.delete(&Key::Slug(slug)).await?;
+                self.watch.delete(&form.watcher(&slug)).await?;
                 Ok(see(&format!("{}?done=deleted", path::OVERVIEW)))
             }
             Room::Act(slug, act) => self.act(slug, act, &form).await,
@@ -124,7 +123,7 @@ impl House {
         form: &Form,
         is_ours: bool,
     ) -> Result<Response, Rejection> {
-        let key = Key::Slug(slug.clone());
+        let key = form.watcher(&slug);
         let (shown, entries) = (Entries::shown(form), Entries::from(form));
         let again = |complaints| Ok(self.show_edit(access, &slug, &shown, &entries, &complaints));
         if !is_ours {
@@ -149,7 +148,7 @@ impl House {
     async fn act(&self, slug: Slug, act: Act, form: &Form) -> Result<Response, Rejection> {
         let comment = form.comment()?;
         let page = path::watcher(&slug);
-        let key = Key::Slug(slug);
+        let key = form.watcher(&slug);
         let done = match act {
             Act::Trigger => self.watch.trigger(&key, comment).await.map(|_| "triggered"),
             Act::Pause => self.watch.pause(&key, comment).await.map(|_| "paused"),

@@ -11,10 +11,14 @@ use poem::http::StatusCode;
 use super::Rejection;
 use super::views::sentence;
 use crate::app::UseCaseError;
-use crate::domain::{Comment, Description, Draft, Name, Periodicity, Recipient, Update, Watcher};
+use crate::domain::{
+    Comment, Description, Draft, Name, Periodicity, Recipient, Slug, Update, Watcher, WatcherId,
+};
+use crate::ports::Key;
 
-/// The longest form, in bytes: a description, a name and a hundred addresses fit in.
-const LONGEST: usize = 128 * 1024;
+/// The longest form, in bytes: a description, a name and a hundred addresses fit in twice, as they were and as they are
+/// to be.
+const LONGEST: usize = 256 * 1024;
 /// How long a client may take to send it.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -64,6 +68,11 @@ impl Form {
             .map_or("", |(_, value)| value)
     }
 
+    /// The watcher that the form is about: the very one that was shown, whatever the watchers are called by now.
+    pub(super) fn watcher(&self, slug: &Slug) -> Key {
+        WatcherId::parse(self.field("id")).map_or_else(|_| Key::Slug(slug.clone()), Key::Id)
+    }
+
     /// The comment on a trigger, a pause or its end.
     ///
     /// # Errors
@@ -78,6 +87,8 @@ impl Form {
 /// What somebody has typed, or is shown to change, about a watcher.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Entries {
+    /// The identifier of a watcher that there is.
+    pub(super) id: String,
     pub(super) name: String,
     pub(super) periodicity: String,
     pub(super) description: String,
@@ -166,6 +177,7 @@ impl Entries {
     fn read(form: &Form, prefix: &str) -> Self {
         let typed = |name| form.field(&format!("{prefix}{name}")).to_owned();
         Self {
+            id: form.field("id").to_owned(),
             name: typed("name"),
             periodicity: typed("periodicity"),
             description: typed("description"),
@@ -179,6 +191,7 @@ impl From<&Watcher> for Entries {
     fn from(watcher: &Watcher) -> Self {
         let addresses: Vec<_> = watcher.recipients.iter().map(Recipient::as_str).collect();
         Self {
+            id: watcher.id.to_string(),
             name: watcher.name.as_str().to_owned(),
             periodicity: watcher.periodicity.to_string(),
             description: watcher.description.as_str().to_owned(),

@@ -37,6 +37,10 @@ impl House {
         let Some(key) = &self.auth_key else {
             return Ok(see(to));
         };
+        // Perhaps in another tab.
+        if access.visitor.is_signed_in() {
+            return Ok(see(to));
+        }
         let frame = self.frame(access, "Error: Sign in");
         let again =
             |status, complaint: &str| page(status, views::sign_in(&frame, to, Some(complaint)));

@@ -29,7 +29,7 @@ const REDRAWN: Duration = Duration::from_secs(20);
 const LIFETIME: Duration = Duration::from_mins(10);
 
 /// Says how soon the next stream is to begin when one has ended: browsers take seconds otherwise.
-const RETRY: &str = "retry: 250\n";
+const RETRY: &str = "retry: 1000\n";
 
 /// Whether a request asks for the stream of a page, not for the page.
 pub(super) fn is_asked_for(request: &Request) -> bool {

@@ -165,13 +165,15 @@ impl House {
             _ => return Err(Rejection::method_not_allowed(room.allow())),
         };
         let access = self.access(request);
-        if access.is_new && is_from_elsewhere(request) {
-            // The browser has kept the cookie back, so neither gets another one.
-            return if is_post {
-                Err(foreign_form())
-            } else {
-                Ok(page(StatusCode::OK, views::bounce(&target(request))))
-            };
+        let site = request.header("sec-fetch-site").unwrap_or_default();
+        if is_post && matches!(site, "cross-site" | "same-site") {
+            return Err(foreign_form());
+        }
+        let is_link = request.header("sec-fetch-mode") == Some("navigate");
+        if access.is_new && is_link && site == "cross-site" {
+            // Led here by another site, or by a mail that is read in a browser. The browser keeps our cookies back
+            // then, so who asks is known only after a step that is our own.
+            return Ok(page(StatusCode::OK, views::bounce(&target(request))));
         }
         let is_welcome = self.is_open() || access.visitor.is_signed_in();
         let mut response = match room {
@@ -183,7 +185,7 @@ impl House {
             }
             Room::SignOut if self.is_open() => see(path::OVERVIEW),
             Room::SignOut if !is_welcome => see(path::SIGN_IN),
-            Room::SignOut => return self.sign_out(request, access).await,
+            Room::SignOut => self.sign_out(request, access).await?,
             room if !is_welcome && is_post => self.turn_away(request, access, room).await?,
             _ if !is_welcome => see(&views::sign_in_path(&target(request))),
             room if is_post => self.change(request, access, room).await?,
@@ -264,29 +266,23 @@ impl House {
         Ok(page(StatusCode::OK, whole))
     }
 
-    /// Gives somebody new a cookie, and a session that was used its whole lifetime again.
+    /// Gives somebody a cookie, or its whole lifetime again to the one that was used; unless the answer has one already.
     fn introduce(&self, access: Access, response: &mut Response) {
-        let visitor = if access.is_new {
-            Some(access.visitor)
-        } else {
+        let visitor = if access.visitor.is_signed_in() {
             self.sessions.renewed(access.visitor)
+        } else {
+            Some(access.visitor)
         };
         if let Some(visitor) = visitor {
             let cookie = self.sessions.cookie(&visitor);
-            response.headers_mut().insert(header::SET_COOKIE, cookie);
+            let headers = response.headers_mut();
+            headers.entry(header::SET_COOKIE).or_insert(cookie);
         }
     }
 }
 
 fn no_such_page() -> Rejection {
     Rejection::new(StatusCode::NOT_FOUND, "there is no such page")
-}
-
-/// Whether a link or a form of another site, or of a mail that is read in a browser, led here. The browser keeps our
-/// cookies back then, so who asks is known only after a step that is our own.
-fn is_from_elsewhere(request: &Request) -> bool {
-    let says = |name: &str, value| request.header(name) == Some(value);
-    says("sec-fetch-site", "cross-site") && says("sec-fetch-mode", "navigate")
 }
 
 /// Leads to another page, which is got whatever the method was.

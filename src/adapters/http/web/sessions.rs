@@ -68,7 +68,8 @@ impl Visitor {
         self.until.is_some()
     }
 
-    /// What shows that a form was made for this visitor: other sites do not know the number.
+    /// What shows that a form was made for this visitor: other sites do not know the number. (Those next door, on another
+    /// port or in a part of the same domain, can give a browser a number of theirs, as long as nobody signs in.)
     pub(super) fn form_token(&self) -> String {
         let text = format!("form:{:032x}", self.number);
         hex(digest::digest(&digest::SHA256, text.as_bytes()).as_ref())

@@ -118,6 +118,8 @@
   };
 
   const follow = () => {
+    // It is to be there when nothing else can be got any more.
+    new Image().src = icon.dataset.lost;
     const period = 4000;
     const silence = 2 * period;
     let source;
@@ -144,11 +146,10 @@
       show(await answer.text());
       hear();
     };
-    // A browser opens six connections to a host and no more, so the page of one watcher does without while nobody sees
-    // it. That of all watchers goes on: its title and icon are there to be seen from afar.
+    // A browser opens six connections to a host and no more, so a page that nobody sees does without, and asks.
     const attend = () => {
       source?.close();
-      if (!document.hidden || !live().dataset.standing) listen();
+      if (!document.hidden) listen();
     };
     attend();
     document.addEventListener("visibilitychange", () => {
@@ -156,7 +157,9 @@
       attend();
     });
     setInterval(async () => {
-      if (!source || source.readyState === EventSource.CLOSED) {
+      // A connection can be gone without a word.
+      const isSilent = Date.now() - heard > silence;
+      if (isSilent || !source || source.readyState === EventSource.CLOSED) {
         await look();
         attend();
       }
@@ -194,8 +197,11 @@
 
   // A link on another site comes without the cookie, so who is signed in may be asked for the key nevertheless.
   if (document.querySelector(".gate")) {
-    fetch(location.href, { redirect: "manual" }).then((answer) => {
-      if (answer.type === "opaqueredirect") location.reload();
+    // By an address of its own, since the page may be the answer to a form.
+    const to = document.querySelector("input[name=to]").value;
+    const here = `/ui/sign-in?to=${encodeURIComponent(to)}`;
+    fetch(here, { redirect: "manual" }).then((answer) => {
+      if (answer.type === "opaqueredirect") location.replace(here);
     }, () => {});
   }
 

@@ -45,6 +45,7 @@ pub(in crate::adapters::http::web) fn form(
         form.entries method="post" action=(action) novalidate {
             (token(frame))
             @if let WatcherForm::Edit { shown, .. } = form {
+                input type="hidden" name="id" value=(shown.id);
                 @for (name, value) in shown.fields() {
                     input type="hidden" name=(format!("{}{name}", Entries::SHOWN)) value=(value);
                 }
@@ -120,6 +121,7 @@ pub(in crate::adapters::http::web) fn delete(frame: &Frame, watcher: &Watcher) -
         }
         form method="post" action=(format!("{page}/delete")) {
             (token(frame))
+            input type="hidden" name="id" value=(watcher.id);
             p.actions {
                 button.danger { "Delete this watcher" }
                 a href=(page) { "Keep it" }
@@ -159,11 +161,13 @@ pub(in crate::adapters::http::web) fn sign_in(
 }
 
 /// A form of one button that does something to a watcher at once, with a comment.
-pub(super) fn act(frame: &Frame, page: &str, act: &str, label: &str, hint: &str) -> Markup {
+pub(super) fn act(frame: &Frame, watcher: &Watcher, act: &str, label: &str, hint: &str) -> Markup {
+    let page = path::watcher(&watcher.slug);
     let id = format!("{act}-comment");
     html! {
         form.act method="post" action=(format!("{page}/{act}")) {
             (token(frame))
+            input type="hidden" name="id" value=(watcher.id);
             label.hidden for=(id) { "Comment for: " (label) }
             input #(id) name="comment" placeholder=(hint) maxlength=(Comment::MAX_CHARS) autocomplete="off";
             button { (label) }

@@ -66,9 +66,9 @@ pub(super) fn scene(frame: &Frame, scene: &Scene, shown: &Shown, done: Option<&s
                 (overview::tools(selection, words))
                 (live(scene, shown, frame.now))
             }
-            (Scene::Watcher { slug, base, .. }, Shown::Watcher { record, .. }) => {
+            (Scene::Watcher { base, .. }, Shown::Watcher { record, .. }) => {
                 (live(scene, shown, frame.now))
-                (watcher::tools(frame, slug, base, &record.watcher))
+                (watcher::tools(frame, base, &record.watcher))
                 (past(scene, shown))
             }
             _ => {}

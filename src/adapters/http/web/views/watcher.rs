@@ -6,7 +6,7 @@ use super::form::act;
 use super::{Frame, Wording, badge, every, time, timeline};
 use crate::adapters::http::web::rooms::path;
 use crate::adapters::http::web::scenes::code;
-use crate::domain::{Slug, Standing, Timeline, Timestamp, Watcher};
+use crate::domain::{Standing, Timeline, Timestamp, Watcher};
 use crate::ports::{DeliveryReport, DeliveryState, Record, Told};
 
 /// How many events and deliveries are listed unless somebody wants all.
@@ -171,17 +171,17 @@ fn delivery(report: &DeliveryReport) -> Markup {
 }
 
 /// What can be done with a watcher, and what its task has to call.
-pub(super) fn tools(frame: &Frame, slug: &Slug, base: &str, watcher: &Watcher) -> Markup {
-    let page = path::watcher(slug);
+pub(super) fn tools(frame: &Frame, base: &str, watcher: &Watcher) -> Markup {
+    let page = path::watcher(&watcher.slug);
     let url = format!("{base}/{}", watcher.id);
     html! {
         div.columns {
         section.tools aria-labelledby="tools" {
             h2 #tools { "Actions" }
-            (act(frame, &page, "trigger", "Trigger", "What to say of it (optional)"))
+            (act(frame, watcher, "trigger", "Trigger", "What to say of it (optional)"))
             // Which of the two makes sense may change while the page is open, so both are there.
-            div.when-running { (act(frame, &page, "pause", "Pause", "Why it is paused (optional)")) }
-            div.when-paused { (act(frame, &page, "unpause", "Unpause", "Why the pause ends (optional)")) }
+            div.when-running { (act(frame, watcher, "pause", "Pause", "Why it is paused (optional)")) }
+            div.when-paused { (act(frame, watcher, "unpause", "Unpause", "Why the pause ends (optional)")) }
             p.actions {
                 a.button href=(format!("{page}/edit")) { "Edit" }
                 a.button.danger href=(format!("{page}/delete")) { "Delete" }
