@@ -323,8 +323,9 @@ async fn the_longest_texts_can_be_edited() {
     house.create("Old").await;
     let mut visitor = Visitor::of(&house);
     let form = "/ui/watchers/old/edit";
+    let domain = ["b", "c", "d"].map(|letter| letter.repeat(60)).join(".");
     let addresses: Vec<_> = (0..100)
-        .map(|n| format!("{}{n}@x.example", "a".repeat(50)))
+        .map(|n| format!("{}{n}@{domain}.example", "a".repeat(50)))
         .collect();
     let addresses = addresses.join("\n");
     let fields = fields(["Old", "1m", &description, &addresses]);
