@@ -172,10 +172,17 @@ fn delivery(report: &DeliveryReport) -> Markup {
 
 /// What can be done with a watcher, and what its task has to call.
 pub(super) fn tools(frame: &Frame, base: &str, watcher: &Watcher) -> Markup {
-    let page = path::watcher(&watcher.slug);
-    let url = format!("{base}/{}", watcher.id);
     html! {
         div.columns {
+            (actions(frame, watcher))
+            (calls(&format!("{base}/{}", watcher.id)))
+        }
+    }
+}
+
+fn actions(frame: &Frame, watcher: &Watcher) -> Markup {
+    let page = path::watcher(&watcher.slug);
+    html! {
         section.tools aria-labelledby="tools" {
             h2 #tools { "Actions" }
             (act(frame, watcher, "trigger", "Trigger", "What to say of it (optional)"))
@@ -187,18 +194,22 @@ pub(super) fn tools(frame: &Frame, base: &str, watcher: &Watcher) -> Markup {
                 a.button.danger href=(format!("{page}/delete")) { "Delete" }
             }
         }
+    }
+}
+
+fn calls(url: &str) -> Markup {
+    html! {
         section.calls aria-labelledby="calls" {
             h2 #calls { "Trigger URL" }
             p { "The task calls this whenever it ran. Whoever knows it can trigger the watcher, and nothing else." }
-            (ready("trigger-url", "trigger URL", &url))
+            (ready("trigger-url", "trigger URL", url))
             p.hint { "What there is to say may be appended as " code { "?m=…" } ", and appears in the history." }
-            @for (index, (name, lines)) in lines(&url).iter().enumerate() {
+            @for (index, (name, lines)) in lines(url).iter().enumerate() {
                 details {
                     summary { (name) }
                     (ready(&format!("lines-{index}"), name, lines))
                 }
             }
-        }
         }
     }
 }
