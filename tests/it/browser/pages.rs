@@ -225,6 +225,23 @@ async fn who_signs_out_is_signed_out_of_every_page() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_signs_in_twice_is_led_on_twice() {
+    let (program, browser, _directory) = signed_in(Browser::start().await).await;
+    browser.press("Sign out").await;
+    browser.is_titled("Sign in · Night’s Watch").await;
+    browser.open_tab().await;
+    browser.open(&program.at("ui/")).await;
+    browser.fill("Key", KEY).await;
+    browser.press("Sign in").await;
+    browser.is_titled("Night’s Watch").await;
+    // The other tab still asks for the key, and the number that its form was made for is of no account any more.
+    browser.return_to_first_tab().await;
+    browser.fill("Key", KEY).await;
+    browser.press("Sign in").await;
+    browser.is_titled("Night’s Watch").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_comes_too_late_can_sign_in_and_go_on() {
     let (program, browser, _directory) = signed_in(Browser::start_without_scripts().await).await;
     let daily = [("auth_key", KEY), ("name", "Daily"), ("periodicity", "1d")];
