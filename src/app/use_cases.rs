@@ -245,12 +245,7 @@ impl NightsWatch {
     ///
     /// [`UseCaseError::NotFound`] if there is no such watcher.
     pub async fn get(&self, key: &Key) -> Result<Record, UseCaseError> {
-        let found = self
-            .store
-            .find(key)
-            .await
-            .map_err(|error| self.failed(&self.reading, error))?;
-        self.reading.is_over();
+        let found = self.read(self.store.find(key).await)?;
         found.ok_or(UseCaseError::NotFound)
     }
 
@@ -261,13 +256,7 @@ impl NightsWatch {
     ///
     /// [`UseCaseError::Store`] alone.
     pub async fn deliveries(&self, id: &WatcherId) -> Result<Vec<DeliveryReport>, UseCaseError> {
-        let reports = self
-            .store
-            .deliveries(id)
-            .await
-            .map_err(|error| self.failed(&self.reading, error))?;
-        self.reading.is_over();
-        Ok(reports)
+        self.read(self.store.deliveries(id).await)
     }
 
     /// The watchers that match `filter`, by slug, page by page: no more than a page is in memory at a time.
@@ -316,7 +305,7 @@ impl NightsWatch {
             Some(search) => in_time(search, listing).await?,
             None => listing.await,
         };
-        page.map_err(|error| self.failed(&self.reading, error))
+        self.read(page)
     }
 
     /// How many watchers stand how, and what is owed to people.
@@ -327,15 +316,14 @@ impl NightsWatch {
     ///
     /// [`UseCaseError::Store`] if the store fails.
     pub async fn counts(&self, max_age: Duration) -> Result<Census, UseCaseError> {
-        // Who comes while somebody counts waits for the result of that.
+        // Who comes while somebody counts waits, and takes that result if it is young enough.
         let mut counted = self.counted.lock().await;
         if let Some((at, census)) = *counted
             && at.elapsed() < max_age
         {
             return Ok(census);
         }
-        let census = self.store.census().await;
-        let census = census.map_err(|error| self.failed(&self.reading, error))?;
+        let census = self.read(self.store.census().await)?;
         *counted = Some((Instant::now(), census));
         Ok(census)
     }
@@ -410,6 +398,13 @@ impl NightsWatch {
                 "a late watcher is on time again"
             );
         }
+    }
+
+    /// What the store has answered to a question, as a use case says it.
+    fn read<T>(&self, answer: Result<T, StoreError>) -> Result<T, UseCaseError> {
+        let answer = answer.map_err(|error| self.failed(&self.reading, error))?;
+        self.reading.is_over();
+        Ok(answer)
     }
 
     fn failed(&self, trouble: &Trouble, error: StoreError) -> UseCaseError {

@@ -140,7 +140,7 @@ impl Endpoint for Whole {
             self.metrics.request(operation, status.as_u16(), took);
             // To the microsecond.
             let duration_ms = took.as_micros() as f64 / 1_000.0;
-            let is_routine = status.is_success() && (is_for_people || is_routine(&path));
+            let is_routine = status.is_success() && is_routine(&path);
             path.truncate(path.floor_char_boundary(LOGGED_PATH));
             let status = status.as_u16();
             if is_routine {
@@ -177,7 +177,7 @@ impl Whole {
 /// them, and the rest hard to find. So it would be of pages that are looked at; what is changed there leads on to
 /// another page, and so is no mere success.
 fn is_routine(path: &str) -> bool {
-    path.rfind('/') == Some(0) || path.ends_with("/trigger")
+    path.rfind('/') == Some(0) || path.ends_with("/trigger") || Pages::has(path)
 }
 
 /// Whether a person may be looking: programs take whatever there is.

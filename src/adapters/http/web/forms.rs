@@ -168,25 +168,6 @@ impl From<&Form> for Entries {
     }
 }
 
-impl Entries {
-    /// What the form showed before somebody typed.
-    pub(super) fn shown(form: &Form) -> Self {
-        Self::read(form, Self::SHOWN)
-    }
-
-    fn read(form: &Form, prefix: &str) -> Self {
-        let typed = |name| form.field(&format!("{prefix}{name}")).to_owned();
-        Self {
-            id: form.field("id").to_owned(),
-            name: typed("name"),
-            periodicity: typed("periodicity"),
-            description: typed("description"),
-            addresses: typed("addresses"),
-            paused: !typed("paused").is_empty(),
-        }
-    }
-}
-
 impl From<&Watcher> for Entries {
     fn from(watcher: &Watcher) -> Self {
         let addresses: Vec<_> = watcher.recipients.iter().map(Recipient::as_str).collect();
@@ -204,6 +185,23 @@ impl From<&Watcher> for Entries {
 impl Entries {
     /// What the names of fields begin with that hold what was shown.
     pub(super) const SHOWN: &str = "shown-";
+
+    /// What the form showed before somebody typed.
+    pub(super) fn shown(form: &Form) -> Self {
+        Self::read(form, Self::SHOWN)
+    }
+
+    fn read(form: &Form, prefix: &str) -> Self {
+        let typed = |name| form.field(&format!("{prefix}{name}")).to_owned();
+        Self {
+            id: form.field("id").to_owned(),
+            name: typed("name"),
+            periodicity: typed("periodicity"),
+            description: typed("description"),
+            addresses: typed("addresses"),
+            paused: !typed("paused").is_empty(),
+        }
+    }
 
     /// The texts, by the names of their fields.
     pub(super) fn fields(&self) -> [(&'static str, &str); 4] {

@@ -51,7 +51,6 @@ pub(super) struct Needs {
 }
 
 /// The pages.
-#[derive(Clone)]
 pub(super) struct Pages(Arc<House>);
 
 struct House {
@@ -70,6 +69,7 @@ struct House {
 const PAGE: usize = 100;
 /// How many pages may go on by themselves at a time.
 const STREAMS: usize = 256;
+
 impl Pages {
     /// The pages over the use cases.
     pub(super) fn new(needs: Needs) -> Self {

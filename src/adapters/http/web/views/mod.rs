@@ -262,16 +262,13 @@ fn moon() -> Markup {
 
 /// A standing by shape, word and colour.
 fn badge(standing: Standing) -> Markup {
-    let (class, shape) = match standing {
-        Standing::Late => ("late", "M12 2 23 21H1zM12 9v5.5M12 17.6v.4"),
-        Standing::OnTime => (
-            "on-time",
-            "M12 2a10 10 0 1 0 0 20 10 10 0 0 0 0-20zM7.5 12.5l3 3 6-6.5",
-        ),
-        Standing::Paused => ("paused", "M3 3h18v18H3zM9.5 8v8M14.5 8v8"),
+    let shape = match standing {
+        Standing::Late => "M12 2 23 21H1zM12 9v5.5M12 17.6v.4",
+        Standing::OnTime => "M12 2a10 10 0 1 0 0 20 10 10 0 0 0 0-20zM7.5 12.5l3 3 6-6.5",
+        Standing::Paused => "M3 3h18v18H3zM9.5 8v8M14.5 8v8",
     };
     html! {
-        span.badge.(class) {
+        span.badge.(code(standing)) {
             svg viewBox="0 0 24 24" aria-hidden="true" { path d=(shape) {} }
             (standing.words())
         }

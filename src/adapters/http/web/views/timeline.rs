@@ -6,7 +6,7 @@ use maud::{Markup, html};
 
 use super::{Wording, every, span, time, utc};
 use crate::adapters::http::web::scenes::code;
-use crate::domain::{Interval, Standing, Timeline, Timestamp, Watcher};
+use crate::domain::{Interval, Standing, Stretch, Timeline, Timestamp, Watcher};
 
 /// How wide the pictures are, in units of their own.
 const WIDTH: i64 = 1_000;
@@ -36,7 +36,7 @@ fn band(timeline: &Timeline) -> Markup {
         from: timeline.from,
         until: ahead.unwrap_or(timeline.now),
     };
-    let late = |stretch: &&crate::domain::Stretch| stretch.standing == Standing::Late;
+    let late = |stretch: &&Stretch| stretch.standing == Standing::Late;
     let times_late = timeline.stretches.iter().filter(late).count();
     let label = format!(
         "From {} to {}. Triggers: {}. Latenesses: {times_late}.",
