@@ -130,12 +130,21 @@ impl Patience {
     }
 
     pub(super) fn of(total: Duration) -> Self {
+        Self::until(Instant::now() + total)
+    }
+
+    fn until(until: Instant) -> Self {
         Self {
-            until: Instant::now() + total,
+            until,
             pause: FIRST_PAUSE,
             sent: false,
             last: None,
         }
+    }
+
+    /// Patience for a part of the same call of the port: it ends when this does.
+    pub(super) fn for_a_part(&self) -> Self {
+        Self::until(self.until)
     }
 
     /// Makes one call of the driver. It goes on if this is dropped: a connection whose answer nobody waits for

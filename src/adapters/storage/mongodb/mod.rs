@@ -180,12 +180,15 @@ impl MongoStore {
         base: Books,
         numbers: Vec<i64>,
         (now, lease_end): (Timestamp, Timestamp),
+        patience: Patience,
     ) -> Result<Vec<Claim>, StoreError> {
         let mut update = Update::default();
         let owed = base
             .clone()
             .claim(&numbers, self.server.id, lease_end, random, &mut update);
-        let claimed = self.try_claim(&base, update, owed.clone(), now).await;
+        let claimed = self
+            .try_claim(&base, update, owed.clone(), now, patience)
+            .await;
         if claimed.is_err() {
             self.server.strays.add(&base, &owed);
         }
@@ -198,8 +201,8 @@ impl MongoStore {
         update: Update,
         owed: Vec<Owed>,
         now: Timestamp,
+        mut patience: Patience,
     ) -> Result<Vec<Claim>, StoreError> {
-        let mut patience = Patience::new();
         let mut operation: Operation<()> = Operation::new();
         let update = update.into_document(base, operation.token);
         let filter = doc! { "id": base.id.as_str() };
@@ -717,8 +720,10 @@ impl WatcherStore for MongoStore {
                 owing[*place].1.push(*number);
             }
             let owing = owing.into_iter().filter(|(_, some)| !some.is_empty());
-            let claiming =
-                owing.map(|(books, some)| self.claim_some(books, some, (now, lease_end)));
+            let claiming = owing.map(|(books, some)| {
+                let patience = patience.for_a_part();
+                self.claim_some(books, some, (now, lease_end), patience)
+            });
             let claimed: Vec<_> = stream::iter(claiming)
                 .buffered(Self::AT_A_TIME)
                 .collect()
