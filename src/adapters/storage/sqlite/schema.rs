@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 /// What makes a file one of ours: `NWch`.
@@ -98,6 +99,8 @@ pub(super) fn open_checkpointer(path: &Path) -> rusqlite::Result<Connection> {
 fn connect(path: &Path, access: OpenFlags) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(Duration::from_secs(5))?;
+    // Else a statement that is kept is planned anew with each use, if a value such as a limit could change the plan.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     Ok(connection)
 }
 
@@ -155,4 +158,31 @@ fn migrate(
 
 fn pragma<T: rusqlite::types::FromSql>(connection: &Connection, name: &str) -> rusqlite::Result<T> {
     connection.pragma_query_value(None, name, |row| row.get(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::StatementStatus;
+
+    use super::*;
+
+    #[test]
+    fn statements_are_not_planned_anew_with_each_value() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("nights-watch.db");
+        drop(lock(&path).expect("a file"));
+        let writer = open_writer(&path).expect("a database");
+        for connection in [&writer, &open_reader(&path).expect("a database")] {
+            for sql in [
+                "SELECT row FROM watchers WHERE wake < ?1 ORDER BY wake LIMIT ?2",
+                "SELECT row FROM watchers WHERE slug > ?1 AND state = ?2 ORDER BY slug",
+            ] {
+                for value in 0..10 {
+                    let mut statement = connection.prepare_cached(sql).expect("a statement");
+                    assert!(!statement.exists([value, value]).expect("it answers"));
+                    assert_eq!(statement.get_status(StatementStatus::RePrepare), 0, "{sql}");
+                }
+            }
+        }
+    }
 }
