@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, ready};
 use hyper::body::Bytes;
 use poem::endpoint::{BoxEndpoint, DynEndpoint, EndpointExt, make_sync};
 use poem::http::{Method, StatusCode, header};
@@ -125,8 +126,9 @@ impl Endpoint for Whole {
         let mut path = request.original_uri().path().to_owned();
         let is_for_people = Pages::has(&path);
         know_method(&mut request);
+        let answer = self.answer(request);
         async move {
-            let answered = AssertUnwindSafe(self.answer(request)).catch_unwind().await;
+            let answered = AssertUnwindSafe(answer).catch_unwind().await;
             let response = match answered {
                 Ok(answer) => answer.unwrap_or_else(envelope),
                 Err(_) if is_for_people => Pages::refusal(&Rejection::internal()),
@@ -154,22 +156,26 @@ impl Endpoint for Whole {
 }
 
 impl Whole {
-    async fn answer(&self, request: Request) -> poem::Result<Response> {
+    /// The answer in a box of its own: what the pages need for theirs would else be moved about with each trigger, and
+    /// the request once more with each future around it.
+    fn answer(&self, request: Request) -> BoxFuture<'_, poem::Result<Response>> {
         let path = request.uri().path();
         let limits = check_limits(&request);
         if Pages::has(path) {
-            if let Err(rejection) = limits {
-                return Ok(Pages::refusal(&rejection));
-            }
-            return self.web.call(request).await;
+            return match limits {
+                Ok(()) => self.web.call(request).boxed(),
+                Err(rejection) => ready(Ok(Pages::refusal(&rejection))).boxed(),
+            };
         }
-        limits?;
+        if let Err(rejection) = limits {
+            return ready(Err(rejection.into())).boxed();
+        }
         if path == "/" && is_browser(&request) {
-            return Ok(Pages::lead());
+            return ready(Ok(Pages::lead())).boxed();
         }
         let is_page = PAGES.contains(&path);
         let endpoint = if is_page { &self.pages } else { &self.api };
-        DynEndpoint::call(&**endpoint, request).await
+        DynEndpoint::call(&**endpoint, request)
     }
 }
 
