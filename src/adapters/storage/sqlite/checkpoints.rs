@@ -34,13 +34,14 @@ pub(super) struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// The thread is called after so many changes.
-    const EVERY: usize = 512;
+    /// The thread is called after so many changes. Each may have a page of its own somewhere, and a commit that comes
+    /// meanwhile waits until the disk has taken them all.
+    const EVERY: usize = 64;
     /// More than so many changes that wait are a crowd. Then it is called after more of them: each call costs something,
     /// and what is in a hurry waits behind the crowd anyway.
     const CROWD: usize = 16;
     /// The thread is called after so many changes in a crowd.
-    const EVERY_IN_CROWD: usize = 4_096;
+    const EVERY_IN_CROWD: usize = 1_024;
 
     /// Starts the thread for the database at `path`, which is open as `file`.
     pub(super) fn start(path: &Path, file: Arc<File>) -> io::Result<Self> {
