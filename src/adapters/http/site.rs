@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, ready};
 use hyper::body::Bytes;
 use poem::endpoint::{BoxEndpoint, DynEndpoint, EndpointExt, make_sync};
 use poem::http::{Method, StatusCode, header};
@@ -126,9 +125,8 @@ impl Endpoint for Whole {
         let mut path = request.original_uri().path().to_owned();
         let is_for_people = Pages::has(&path);
         know_method(&mut request);
-        let answer = self.answer(request);
         async move {
-            let answered = AssertUnwindSafe(answer).catch_unwind().await;
+            let answered = AssertUnwindSafe(self.answer(request)).catch_unwind().await;
             let response = match answered {
                 Ok(answer) => answer.unwrap_or_else(envelope),
                 Err(_) if is_for_people => Pages::refusal(&Rejection::internal()),
@@ -156,26 +154,23 @@ impl Endpoint for Whole {
 }
 
 impl Whole {
-    /// The answer in a box of its own: what the pages need for theirs would else be moved about with each trigger, and
-    /// the request once more with each future around it.
-    fn answer(&self, request: Request) -> BoxFuture<'_, poem::Result<Response>> {
+    async fn answer(&self, request: Request) -> poem::Result<Response> {
         let path = request.uri().path();
         let limits = check_limits(&request);
         if Pages::has(path) {
-            return match limits {
-                Ok(()) => self.web.call(request).boxed(),
-                Err(rejection) => ready(Ok(Pages::refusal(&rejection))).boxed(),
-            };
+            if let Err(rejection) = limits {
+                return Ok(Pages::refusal(&rejection));
+            }
+            // In a box of its own: else what it needs would be made room for, and moved about, with each trigger too.
+            return self.web.call(request).boxed().await;
         }
-        if let Err(rejection) = limits {
-            return ready(Err(rejection.into())).boxed();
-        }
+        limits?;
         if path == "/" && is_browser(&request) {
-            return ready(Ok(Pages::lead())).boxed();
+            return Ok(Pages::lead());
         }
         let is_page = PAGES.contains(&path);
         let endpoint = if is_page { &self.pages } else { &self.api };
-        DynEndpoint::call(&**endpoint, request)
+        DynEndpoint::call(&**endpoint, request).await
     }
 }
 
