@@ -74,16 +74,13 @@ impl SqliteStore {
     ) -> Result<Self, OpenError> {
         let lock = Arc::new(schema::lock(path)?);
         let connection = schema::open_writer(path)?;
-        let mut sweep = Sweep::new(policy);
-        let checkpoints = Checkpoints::start(path, Arc::clone(&lock));
-        let mut checkpoints =
-            checkpoints.map_err(|error| OpenError::File(path.to_owned(), error))?;
-        let (writer, thread) = Writer::start(connection, lock, move |connection, jobs, waiting| {
-            observer.committed(jobs, waiting);
-            sweep.after_commit(connection, jobs);
-            checkpoints.after_commit(connection, jobs, waiting);
-        })
-        .map_err(|error| OpenError::File(path.to_owned(), error))?;
+        let refused = |error| OpenError::File(path.to_owned(), error);
+        let housekeeping = Housekeeping {
+            observer,
+            sweep: Sweep::new(policy),
+            checkpoints: Checkpoints::start(path, Arc::clone(&lock)).map_err(refused)?,
+        };
+        let (writer, thread) = Writer::start(connection, lock, housekeeping).map_err(refused)?;
         Ok(Self {
             policy,
             writer,
@@ -93,6 +90,24 @@ impl SqliteStore {
             searchers: Arc::new(Readers::new(path.to_owned(), 2)),
             loop_readers: Arc::new(Readers::new(path.to_owned(), 2)),
         })
+    }
+}
+
+/// What goes on beside the changes.
+struct Housekeeping {
+    observer: Arc<dyn StoreObserver>,
+    sweep: Sweep,
+    checkpoints: Checkpoints,
+}
+
+impl writer::Housekeeping for Housekeeping {
+    fn before_commit(&mut self, connection: &Connection, jobs: usize) {
+        self.sweep.before_commit(connection, jobs);
+    }
+
+    fn after_commit(&mut self, connection: &Connection, jobs: usize, waiting: usize) {
+        self.observer.committed(jobs, waiting);
+        self.checkpoints.after_commit(connection, jobs, waiting);
     }
 }
 

@@ -38,6 +38,15 @@ trait Job: Send {
     fn finish(self: Box<Self>, committed: Result<(), Arc<rusqlite::Error>>);
 }
 
+/// What is done along with the jobs.
+pub(super) trait Housekeeping: Send + 'static {
+    /// Is called at the end of each transaction, with the number of jobs in it, and may write along with them. It
+    /// reports its own failures: they are not the jobs'.
+    fn before_commit(&mut self, connection: &Connection, jobs: usize);
+    /// Is called after each commit, with the number of jobs that shared it and of those that wait.
+    fn after_commit(&mut self, connection: &Connection, jobs: usize, waiting: usize);
+}
+
 struct Task<F, T, A> {
     work: Option<F>,
     result: Option<Result<T, StoreError>>,
@@ -103,18 +112,17 @@ fn corrupt(error: &rusqlite::Error) -> StoreError {
 }
 
 impl Writer {
-    /// Starts the thread, which keeps `lock` until it has closed the connection. It calls `after_commit` after each
-    /// commit, with the number of jobs that shared it and of those that wait.
+    /// Starts the thread, which keeps `lock` until it has closed the connection.
     pub(super) fn start(
         connection: Connection,
         lock: Arc<File>,
-        after_commit: impl FnMut(&Connection, usize, usize) + Send + 'static,
+        housekeeping: impl Housekeeping,
     ) -> std::io::Result<(Self, std::thread::JoinHandle<()>)> {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let thread = std::thread::Builder::new()
             .name("sqlite-writer".to_owned())
             .spawn(move || {
-                run(&connection, receiver, after_commit);
+                run(&connection, receiver, housekeeping);
                 drop(connection);
                 drop(lock);
             })?;
@@ -162,7 +170,7 @@ impl Writer {
 fn run(
     connection: &Connection,
     mut queue: mpsc::Receiver<Message>,
-    mut after_commit: impl FnMut(&Connection, usize, usize),
+    mut housekeeping: impl Housekeeping,
 ) {
     let mut closing = false;
     while !closing {
@@ -186,14 +194,14 @@ fn run(
                 None
             };
         }
-        commit(connection, &mut jobs, &queue, &mut after_commit);
+        commit(connection, &mut jobs, &queue, &mut housekeeping);
         while closing && let Ok(message) = queue.try_recv() {
             if let Message::Job(job) = message {
-                commit(connection, &mut vec![job], &queue, &mut after_commit);
+                commit(connection, &mut vec![job], &queue, &mut housekeeping);
             }
         }
     }
-    drop(after_commit);
+    drop(housekeeping);
     // The next start finds one tidy file. If this fails, it finds the journal instead, which is as good.
     let _ = connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
 }
@@ -202,12 +210,12 @@ fn commit(
     connection: &Connection,
     jobs: &mut Vec<Box<dyn Job>>,
     queue: &mpsc::Receiver<Message>,
-    after_commit: &mut impl FnMut(&Connection, usize, usize),
+    housekeeping: &mut impl Housekeeping,
 ) {
     if jobs.is_empty() {
         return;
     }
-    let outcome = transaction(connection, jobs).map_err(|error| {
+    let outcome = transaction(connection, jobs, housekeeping).map_err(|error| {
         if !connection.is_autocommit() {
             let _ = connection.execute_batch("ROLLBACK");
         }
@@ -219,15 +227,20 @@ fn commit(
         job.finish(outcome.clone());
     }
     if outcome.is_ok() {
-        after_commit(connection, count, waiting);
+        housekeeping.after_commit(connection, count, waiting);
     }
 }
 
-fn transaction(connection: &Connection, jobs: &mut [Box<dyn Job>]) -> rusqlite::Result<()> {
+fn transaction(
+    connection: &Connection,
+    jobs: &mut [Box<dyn Job>],
+    housekeeping: &mut impl Housekeeping,
+) -> rusqlite::Result<()> {
     connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-    for job in jobs {
+    for job in &mut *jobs {
         job.run(connection)?;
     }
+    housekeeping.before_commit(connection, jobs.len());
     connection.prepare_cached("COMMIT")?.execute([])?;
     Ok(())
 }
