@@ -110,17 +110,22 @@ impl Program {
 
     /// Its resident memory, in MiB.
     pub(crate) fn memory(&self) -> f64 {
-        self.status("VmRSS:")
+        number(&self.proc("status"), "VmRSS:", "kB") / 1_024.0
     }
 
     /// The most resident memory that it had since [`Program::forget_peak`], in MiB.
     pub(crate) fn peak_memory(&self) -> f64 {
-        self.status("VmHWM:")
+        number(&self.proc("status"), "VmHWM:", "kB") / 1_024.0
     }
 
     pub(crate) fn forget_peak(&self) {
         // 5 is the kernel's word for that.
         fs::write(self.proc("clear_refs"), "5").expect("a process of ours");
+    }
+
+    /// How much it has given the disk to write so far, in KiB: whole pages of memory, each time that one became dirty.
+    pub(crate) fn written(&self) -> f64 {
+        number(&self.proc("io"), "write_bytes:", "") / 1_024.0
     }
 
     /// How long it has computed so far, on all cores together.
@@ -151,18 +156,18 @@ impl Program {
         log
     }
 
-    fn status(&self, name: &str) -> f64 {
-        let status = fs::read_to_string(self.proc("status")).expect("a process of ours");
-        let mut lines = status.lines();
-        let line = lines.find_map(|line| line.strip_prefix(name));
-        let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
-        let kib: f64 = kib.expect("a size").parse().expect("a number");
-        kib / 1_024.0
-    }
-
     fn proc(&self, file: &str) -> PathBuf {
         format!("/proc/{}/{file}", self.process.child.0.id()).into()
     }
+}
+
+/// The number in the line of `file` that begins with `name`, and has `unit` behind it.
+fn number(file: &Path, name: &str, unit: &str) -> f64 {
+    let text = fs::read_to_string(file).expect("a process of ours");
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    let number = line.and_then(|line| line.trim().strip_suffix(unit));
+    let number = number.expect("a line of that kind").trim();
+    number.parse().expect("a number")
 }
 
 fn read(log: &Path) -> String {

@@ -1,5 +1,8 @@
 //! How many triggers it takes, and what that depends on.
 
+use std::borrow::BorrowMut;
+use std::time::Duration;
+
 use crate::Bench;
 use crate::bare;
 use crate::database::Database;
@@ -10,15 +13,13 @@ use crate::table::Table;
 
 /// The medians of some rounds.
 #[derive(Clone, Copy)]
-struct Speed {
+pub(crate) struct Speed {
     /// Triggers acknowledged a second.
-    rate: f64,
-    p99_ms: f64,
+    pub(crate) rate: f64,
+    pub(crate) p99_ms: f64,
 }
 
-/// Rows 1 and 2: triggers among a few watchers, against a server that does nothing, and among `many`.
-///
-/// They take turns, so that whatever else the machine does meanwhile falls on all of them.
+/// Rows 1 and 2: triggers among a few watchers, against a server that does nothing, and among `many`, in turns.
 pub(crate) fn watchers(bench: &Bench, table: &mut Table, many: Option<&mut Database>) {
     let bare = bare::start();
     let mut few = bench.database("few", bench.scale.few, 1);
@@ -33,25 +34,18 @@ pub(crate) fn watchers(bench: &Bench, table: &mut Table, many: Option<&mut Datab
     assert_eq!(theirs, ours, "the two do not answer the same");
     databases[0].note(&Phase::of_one(0));
 
-    // The first round warms everything up and does not count.
     let mut bare_rounds = Vec::new();
-    let mut rounds = vec![Vec::new(); databases.len()];
-    for round in 0..=bench.scale.rounds {
-        let lasting = bench.scale.lasting(round);
+    let ours = in_turns(bench, &mut databases, &programs, |lasting| {
         let phase = bench.drive(bare.address, &targets, Pace::Full, lasting);
         bare_rounds.push(Speed::of(&phase));
-        for ((database, program), rounds) in databases.iter_mut().zip(&programs).zip(&mut rounds) {
-            let phase = bench.trigger(program, database, Pace::Full, lasting);
-            rounds.push(Speed::of(&phase));
-        }
-    }
+    });
     drop(bare);
     for (database, program) in databases.into_iter().zip(programs) {
         bench.kill_under_load(program, database);
     }
 
     let bare = Speed::median(&bare_rounds[1..]);
-    let few = Speed::median(&rounds[0][1..]);
+    let few = ours[0];
     let share = few.rate / bare.rate;
     table.add(
         1,
@@ -72,8 +66,7 @@ pub(crate) fn watchers(bench: &Bench, table: &mut Table, many: Option<&mut Datab
         ),
         factor <= 5.0,
     );
-    if let Some(rounds) = rounds.get(1) {
-        let many = Speed::median(&rounds[1..]);
+    if let Some(many) = ours.get(1) {
         let share = many.rate / few.rate;
         table.add(
             2,
@@ -93,18 +86,11 @@ pub(crate) fn histories(bench: &Bench, table: &mut Table) {
     let mut databases = [("long", long), ("short", short)]
         .map(|(name, events)| bench.database(name, bench.scale.with_history, events));
     let programs = databases.each_ref().map(|database| bench.start(database));
-    let mut rounds = [const { Vec::new() }; 2];
-    for round in 0..=bench.scale.rounds {
-        let lasting = bench.scale.lasting(round);
-        for ((database, program), rounds) in databases.iter_mut().zip(&programs).zip(&mut rounds) {
-            let phase = bench.trigger(program, database, Pace::Full, lasting);
-            rounds.push(Speed::of(&phase));
-        }
-    }
+    let speeds = in_turns(bench, &mut databases, &programs, |_| ());
     for (database, program) in databases.iter_mut().zip(programs) {
         bench.kill_under_load(program, database);
     }
-    let [with_long, with_short] = rounds.map(|rounds| Speed::median(&rounds[1..]).rate);
+    let (with_long, with_short) = (speeds[0].rate, speeds[1].rate);
     let factor = with_short / with_long;
     table.add(
         3,
@@ -112,6 +98,28 @@ pub(crate) fn histories(bench: &Bench, table: &mut Table) {
         format!("{factor:.2} times ({with_long:.0}/s and {with_short:.0}/s)"),
         factor <= 1.1,
     );
+}
+
+/// As many triggers as each of `programs` takes, some rounds in turns, so that whatever else the machine does meanwhile
+/// falls on all of them. `begin` is called at the beginning of each round with how long a turn lasts in it.
+pub(crate) fn in_turns(
+    bench: &Bench,
+    databases: &mut [impl BorrowMut<Database>],
+    programs: &[Program],
+    mut begin: impl FnMut(Duration),
+) -> Vec<Speed> {
+    let mut rounds = vec![Vec::new(); programs.len()];
+    // The first round warms everything up and does not count.
+    for round in 0..=bench.scale.rounds {
+        let lasting = bench.scale.lasting(round);
+        begin(lasting);
+        for ((database, program), rounds) in databases.iter_mut().zip(programs).zip(&mut rounds) {
+            let phase = bench.trigger(program, database.borrow_mut(), Pace::Full, lasting);
+            rounds.push(Speed::of(&phase));
+        }
+    }
+    let medians = rounds.iter().map(|rounds| Speed::median(&rounds[1..]));
+    medians.collect()
 }
 
 /// The speed of `program` for some time after it was warmed up.
