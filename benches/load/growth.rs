@@ -15,7 +15,7 @@ pub(crate) fn table(bench: &Bench) -> String {
     let mut databases: Vec<_> = sizes.iter().map(fill).collect();
     let starts: Vec<_> = databases.iter().map(|it| starts(bench, it)).collect();
     let programs: Vec<_> = databases.iter().map(|it| bench.start(it)).collect();
-    let speeds = in_turns(bench, &mut databases, &programs, |_| ());
+    let speeds = in_turns(bench, &mut databases, &programs, || ());
     let mut text =
         "| watchers | triggers/s | their p99 | disk, each | alert p50 | alert p99 | memory | start |\n\
                     | --- | --- | --- | --- | --- | --- | --- | --- |\n"

@@ -41,7 +41,7 @@ struct Options {
     /// How many watchers are many.
     #[arg(long, default_value_t = 1_000_000)]
     watchers: usize,
-    /// How many seconds each round lasts.
+    /// How many seconds one speed is measured; those that are compared take turns three times as long in all.
     #[arg(long, default_value_t = 10.0)]
     seconds: f64,
     /// Which rows to measure, such as 1,3; all, if neither this nor --growth is given.
@@ -76,8 +76,12 @@ struct Scale {
     watchers: usize,
     /// In row 1.
     few: usize,
+    /// How long one speed is measured.
     round: Duration,
-    rounds: u32,
+    /// How long a turn lasts, and how many there are of each, where speeds are compared. The machine is slower for
+    /// seconds on end, and for others faster: that has to fall on all of them.
+    turn: Duration,
+    turns: u32,
     /// In row 3, with histories of these lengths.
     with_history: usize,
     long_history: u32,
@@ -147,7 +151,8 @@ impl Scale {
             watchers,
             few: watchers.min(10_000),
             round,
-            rounds: 3,
+            turn: round / 5,
+            turns: 15,
             with_history: 1_000,
             long_history: 1_000,
             short_history: 10,
@@ -170,7 +175,8 @@ impl Scale {
             watchers: 300,
             few: 100,
             round,
-            rounds: 1,
+            turn: round / 5,
+            turns: 5,
             with_history: 20,
             long_history: 100,
             short_history: 10,
@@ -181,15 +187,6 @@ impl Scale {
             soak: round,
             idle: round,
             growth: vec![50, 300],
-        }
-    }
-
-    /// How long a round lasts. The first one only warms up.
-    fn lasting(&self, round: u32) -> Duration {
-        if round == 0 {
-            self.round / 5
-        } else {
-            self.round
         }
     }
 }

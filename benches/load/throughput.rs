@@ -1,7 +1,6 @@
 //! How many triggers it takes, and what that depends on.
 
 use std::borrow::BorrowMut;
-use std::time::Duration;
 
 use crate::Bench;
 use crate::bare;
@@ -11,7 +10,7 @@ use crate::figures::median;
 use crate::program::Program;
 use crate::table::Table;
 
-/// The medians of some rounds.
+/// The medians of some turns.
 #[derive(Clone, Copy)]
 pub(crate) struct Speed {
     /// Triggers acknowledged a second.
@@ -34,17 +33,17 @@ pub(crate) fn watchers(bench: &Bench, table: &mut Table, many: Option<&mut Datab
     assert_eq!(theirs, ours, "the two do not answer the same");
     databases[0].note(&Phase::of_one(0));
 
-    let mut bare_rounds = Vec::new();
-    let ours = in_turns(bench, &mut databases, &programs, |lasting| {
-        let phase = bench.drive(bare.address, &targets, Pace::Full, lasting);
-        bare_rounds.push(Speed::of(&phase));
+    let mut theirs = Vec::new();
+    let ours = in_turns(bench, &mut databases, &programs, || {
+        let phase = bench.drive(bare.address, &targets, Pace::Full, bench.scale.turn);
+        theirs.push(Speed::of(&phase));
     });
     drop(bare);
     for (database, program) in databases.into_iter().zip(programs) {
         bench.kill_under_load(program, database);
     }
 
-    let bare = Speed::median(&bare_rounds[1..]);
+    let bare = Speed::median(&theirs[1..]);
     let few = ours[0];
     let share = few.rate / bare.rate;
     table.add(
@@ -86,7 +85,7 @@ pub(crate) fn histories(bench: &Bench, table: &mut Table) {
     let mut databases = [("long", long), ("short", short)]
         .map(|(name, events)| bench.database(name, bench.scale.with_history, events));
     let programs = databases.each_ref().map(|database| bench.start(database));
-    let speeds = in_turns(bench, &mut databases, &programs, |_| ());
+    let speeds = in_turns(bench, &mut databases, &programs, || ());
     for (database, program) in databases.iter_mut().zip(programs) {
         bench.kill_under_load(program, database);
     }
@@ -100,32 +99,32 @@ pub(crate) fn histories(bench: &Bench, table: &mut Table) {
     );
 }
 
-/// As many triggers as each of `programs` takes, some rounds in turns, so that whatever else the machine does meanwhile
-/// falls on all of them. `begin` is called at the beginning of each round with how long a turn lasts in it.
+/// How many triggers each of `programs` takes, over its database. They take turns, and `begin` goes before each round of
+/// them.
 pub(crate) fn in_turns(
     bench: &Bench,
     databases: &mut [impl BorrowMut<Database>],
     programs: &[Program],
-    mut begin: impl FnMut(Duration),
+    mut begin: impl FnMut(),
 ) -> Vec<Speed> {
-    let mut rounds = vec![Vec::new(); programs.len()];
-    // The first round warms everything up and does not count.
-    for round in 0..=bench.scale.rounds {
-        let lasting = bench.scale.lasting(round);
-        begin(lasting);
-        for ((database, program), rounds) in databases.iter_mut().zip(programs).zip(&mut rounds) {
-            let phase = bench.trigger(program, database.borrow_mut(), Pace::Full, lasting);
-            rounds.push(Speed::of(&phase));
+    let mut speeds = vec![Vec::new(); programs.len()];
+    // The first turn of each warms it up and does not count.
+    for _ in 0..=bench.scale.turns {
+        begin();
+        for ((database, program), speeds) in databases.iter_mut().zip(programs).zip(&mut speeds) {
+            let (database, turn) = (database.borrow_mut(), bench.scale.turn);
+            let phase = bench.trigger(program, database, Pace::Full, turn);
+            speeds.push(Speed::of(&phase));
         }
     }
-    let medians = rounds.iter().map(|rounds| Speed::median(&rounds[1..]));
+    let medians = speeds.iter().map(|speeds| Speed::median(&speeds[1..]));
     medians.collect()
 }
 
 /// The speed of `program` for some time after it was warmed up.
 pub(crate) fn measure(bench: &Bench, program: &Program, database: &mut Database) -> Phase {
-    bench.trigger(program, database, Pace::Full, bench.scale.lasting(0));
-    bench.trigger(program, database, Pace::Full, bench.scale.lasting(1))
+    bench.trigger(program, database, Pace::Full, bench.scale.turn);
+    bench.trigger(program, database, Pace::Full, bench.scale.round)
 }
 
 impl Speed {
@@ -136,10 +135,10 @@ impl Speed {
         }
     }
 
-    fn median(rounds: &[Self]) -> Self {
+    fn median(turns: &[Self]) -> Self {
         Self {
-            rate: median(rounds.iter().map(|speed| speed.rate)),
-            p99_ms: median(rounds.iter().map(|speed| speed.p99_ms)),
+            rate: median(turns.iter().map(|speed| speed.rate)),
+            p99_ms: median(turns.iter().map(|speed| speed.p99_ms)),
         }
     }
 }
