@@ -39,7 +39,8 @@ fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
 
-fn field(path: &str, name: &str, separator: char) -> Option<String> {
+/// What stands behind `name` and `separator` in a line of the file at `path`.
+pub(crate) fn field(path: &str, name: &str, separator: char) -> Option<String> {
     let text = read(path);
     let mut fields = text.lines().filter_map(|line| line.split_once(separator));
     let (_, value) = fields.find(|(found, _)| found.trim() == name)?;

@@ -78,9 +78,7 @@ struct Scale {
     few: usize,
     /// How long one speed is measured.
     round: Duration,
-    /// How long a turn lasts, and how many there are of each, where speeds are compared. The machine is slower for
-    /// seconds on end, and for others faster: that has to fall on all of them.
-    turn: Duration,
+    /// How many turns each has where speeds are compared.
     turns: u32,
     /// In row 3, with histories of these lengths.
     with_history: usize,
@@ -151,7 +149,6 @@ impl Scale {
             watchers,
             few: watchers.min(10_000),
             round,
-            turn: round / 5,
             turns: 15,
             with_history: 1_000,
             long_history: 1_000,
@@ -175,7 +172,6 @@ impl Scale {
             watchers: 300,
             few: 100,
             round,
-            turn: round / 5,
             turns: 5,
             with_history: 20,
             long_history: 100,
@@ -188,6 +184,12 @@ impl Scale {
             idle: round,
             growth: vec![50, 300],
         }
+    }
+
+    /// How long a turn lasts: short, since the machine is slower for seconds on end, and that has to fall on all that
+    /// are compared.
+    fn turn(&self) -> Duration {
+        self.round / 5
     }
 }
 

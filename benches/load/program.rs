@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use reqwest::{Client, Response, StatusCode};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::machine::field;
+
 /// A server of any kind.
 pub(crate) struct Process {
     child: Killed,
@@ -110,12 +112,12 @@ impl Program {
 
     /// Its resident memory, in MiB.
     pub(crate) fn memory(&self) -> f64 {
-        number(&self.proc("status"), "VmRSS:", "kB") / 1_024.0
+        self.number("status", "VmRSS") / 1_024.0
     }
 
     /// The most resident memory that it had since [`Program::forget_peak`], in MiB.
     pub(crate) fn peak_memory(&self) -> f64 {
-        number(&self.proc("status"), "VmHWM:", "kB") / 1_024.0
+        self.number("status", "VmHWM") / 1_024.0
     }
 
     pub(crate) fn forget_peak(&self) {
@@ -125,7 +127,7 @@ impl Program {
 
     /// How much it has given the disk to write so far, in KiB: whole pages of memory, each time that one became dirty.
     pub(crate) fn written(&self) -> f64 {
-        number(&self.proc("io"), "write_bytes:", "") / 1_024.0
+        self.number("io", "write_bytes") / 1_024.0
     }
 
     /// How long it has computed so far, on all cores together.
@@ -156,18 +158,15 @@ impl Program {
         log
     }
 
-    fn proc(&self, file: &str) -> PathBuf {
-        format!("/proc/{}/{file}", self.process.child.0.id()).into()
+    /// What the kernel says of it in the line `name` of `file`; sizes of memory are in KiB.
+    fn number(&self, file: &str, name: &str) -> f64 {
+        let value = field(&self.proc(file), name, ':').expect("a process of ours");
+        value.trim_end_matches(" kB").parse().expect("a number")
     }
-}
 
-/// The number in the line of `file` that begins with `name`, and has `unit` behind it.
-fn number(file: &Path, name: &str, unit: &str) -> f64 {
-    let text = fs::read_to_string(file).expect("a process of ours");
-    let line = text.lines().find_map(|line| line.strip_prefix(name));
-    let number = line.and_then(|line| line.trim().strip_suffix(unit));
-    let number = number.expect("a line of that kind").trim();
-    number.parse().expect("a number")
+    fn proc(&self, file: &str) -> String {
+        format!("/proc/{}/{file}", self.process.child.0.id())
+    }
 }
 
 fn read(log: &Path) -> String {

@@ -33,18 +33,18 @@ pub(crate) fn watchers(bench: &Bench, table: &mut Table, many: Option<&mut Datab
     assert_eq!(theirs, ours, "the two do not answer the same");
     databases[0].note(&Phase::of_one(0));
 
-    let mut theirs = Vec::new();
-    let ours = in_turns(bench, &mut databases, &programs, || {
-        let phase = bench.drive(bare.address, &targets, Pace::Full, bench.scale.turn);
-        theirs.push(Speed::of(&phase));
+    let mut bare_turns = Vec::new();
+    let speeds = in_turns(bench, &mut databases, &programs, || {
+        let phase = bench.drive(bare.address, &targets, Pace::Full, bench.scale.turn());
+        bare_turns.push(Speed::of(&phase));
     });
     drop(bare);
     for (database, program) in databases.into_iter().zip(programs) {
         bench.kill_under_load(program, database);
     }
 
-    let bare = Speed::median(&theirs[1..]);
-    let few = ours[0];
+    let bare = Speed::median(&bare_turns[1..]);
+    let few = speeds[0];
     let share = few.rate / bare.rate;
     table.add(
         1,
@@ -65,7 +65,7 @@ pub(crate) fn watchers(bench: &Bench, table: &mut Table, many: Option<&mut Datab
         ),
         factor <= 5.0,
     );
-    if let Some(many) = ours.get(1) {
+    if let Some(many) = speeds.get(1) {
         let share = many.rate / few.rate;
         table.add(
             2,
@@ -112,7 +112,7 @@ pub(crate) fn in_turns(
     for _ in 0..=bench.scale.turns {
         begin();
         for ((database, program), speeds) in databases.iter_mut().zip(programs).zip(&mut speeds) {
-            let (database, turn) = (database.borrow_mut(), bench.scale.turn);
+            let (database, turn) = (database.borrow_mut(), bench.scale.turn());
             let phase = bench.trigger(program, database, Pace::Full, turn);
             speeds.push(Speed::of(&phase));
         }
@@ -123,7 +123,7 @@ pub(crate) fn in_turns(
 
 /// The speed of `program` for some time after it was warmed up.
 pub(crate) fn measure(bench: &Bench, program: &Program, database: &mut Database) -> Phase {
-    bench.trigger(program, database, Pace::Full, bench.scale.turn);
+    bench.trigger(program, database, Pace::Full, bench.scale.turn());
     bench.trigger(program, database, Pace::Full, bench.scale.round)
 }
 
