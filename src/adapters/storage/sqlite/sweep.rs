@@ -2,6 +2,7 @@
 
 use rusqlite::Connection;
 
+use crate::app::trouble::Trouble;
 use crate::domain::{HistoryPolicy, Timestamp};
 
 /// Looks at events and deletes those that the policy no longer keeps.
@@ -12,6 +13,7 @@ use crate::domain::{HistoryPolicy, Timestamp};
 /// of a commit that is made anyway, since each of its own would be a wait for the disk.
 pub(super) struct Sweep {
     policy: HistoryPolicy,
+    trouble: Trouble,
     /// Changes since the last step.
     pending: usize,
     /// After so many changes the next step is taken.
@@ -36,6 +38,7 @@ impl Sweep {
     pub(super) fn new(policy: HistoryPolicy) -> Self {
         Self {
             policy,
+            trouble: Trouble::new("sweeping old events away"),
             pending: 0,
             wait: Self::SHORTEST,
             swept: None,
@@ -52,11 +55,16 @@ impl Sweep {
         let limit = 2 * self.pending * Self::SHORTEST / self.wait;
         self.pending = 0;
         match self.step(connection, limit) {
-            Ok(gone) if gone * Self::WORTH_IT >= limit => self.wait = Self::SHORTEST,
-            Ok(_) => self.wait = (self.wait + Self::LONGER).min(Self::LONGEST),
-            Err(error) => {
-                tracing::warn!(%error, "old events could not be swept away; the next commits will try again");
+            Ok(gone) => {
+                self.trouble.is_over();
+                self.wait = if gone * Self::WORTH_IT >= limit {
+                    Self::SHORTEST
+                } else {
+                    (self.wait + Self::LONGER).min(Self::LONGEST)
+                };
             }
+            // The next commits try again.
+            Err(error) => self.trouble.is_on(&error),
         }
     }
 
