@@ -26,6 +26,7 @@ use crate::app::trouble::Trouble;
 pub(super) struct Checkpoints {
     /// Changes since the thread was called last.
     pending: usize,
+    crowd: Crowd,
     /// Wakes the thread; `None` once that is to end.
     bell: Option<SyncSender<()>>,
     /// Set by the thread when the writer can move the rest.
@@ -37,11 +38,9 @@ impl Checkpoints {
     /// The thread is called after so many changes. Each may have a page of its own somewhere, and a commit that comes
     /// meanwhile waits until the disk has taken them all.
     const EVERY: usize = 64;
-    /// More than so many changes that wait are a crowd. Then it is called after more of them: each call costs something,
-    /// and what is in a hurry waits behind the crowd anyway.
-    const CROWD: usize = 16;
-    /// The thread is called after so many changes in a crowd.
-    const EVERY_IN_CROWD: usize = 1_024;
+    /// The same in a crowd: each call costs something, and what is in a hurry waits behind the crowd anyway. Many of so
+    /// many changes have hit the same pages, or neighbouring ones, which are written once.
+    const EVERY_IN_CROWD: usize = 4_096;
 
     /// Starts the thread for the database at `path`, which is open as `file`.
     pub(super) fn start(path: &Path, file: Arc<File>) -> io::Result<Self> {
@@ -53,6 +52,7 @@ impl Checkpoints {
             .spawn(move || run(&path, &file, &calls, &almost_done))?;
         Ok(Self {
             pending: 0,
+            crowd: Crowd::default(),
             bell: Some(bell),
             is_almost_done,
             thread: Some(thread),
@@ -62,7 +62,7 @@ impl Checkpoints {
     /// Calls the thread if enough has changed since the last time, and moves what it has left.
     pub(super) fn after_commit(&mut self, connection: &Connection, changes: usize, waiting: usize) {
         self.pending += changes;
-        let every = if waiting > Self::CROWD {
+        let every = if self.crowd.is_there(changes + waiting) {
             Self::EVERY_IN_CROWD
         } else {
             Self::EVERY
@@ -87,6 +87,28 @@ impl Drop for Checkpoints {
             // One that has panicked has reported that itself.
             let _ = thread.join();
         }
+    }
+}
+
+/// Whether many change something at once.
+#[derive(Default)]
+struct Crowd {
+    /// How many there were of late: each commit leaves a part less of those before it.
+    of_late: usize,
+}
+
+impl Crowd {
+    /// More than so many at once are a crowd.
+    const MANY: usize = 32;
+    /// A crowd does not come to each commit in the same number: after many come few. So that those count as a crowd too,
+    /// not more than one of so many is forgotten each time.
+    const PART: usize = 16;
+
+    /// Notes how many have shared a commit or waited behind it.
+    fn is_there(&mut self, at_once: usize) -> bool {
+        let forgotten = self.of_late.div_ceil(Self::PART);
+        self.of_late = at_once.max(self.of_late - forgotten);
+        self.of_late > Self::MANY
     }
 }
 
@@ -150,4 +172,26 @@ fn pass(connection: &Connection) -> rusqlite::Result<i64> {
     connection
         .prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?
         .query_row([], |row| row.get(2))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crowd_is_one_also_while_few_of_it_are_there() {
+        let mut crowd = Crowd::default();
+        assert!(!crowd.is_there(Crowd::MANY));
+        for at_once in [60, 4, 30, 3, 40, 20, 2, 50] {
+            assert!(crowd.is_there(at_once), "{at_once}");
+        }
+    }
+
+    #[test]
+    fn a_crowd_is_over_some_commits_after_it_has_gone() {
+        let mut crowd = Crowd::default();
+        assert!(crowd.is_there(64));
+        let still = (0..1_000).take_while(|_| crowd.is_there(1)).count();
+        assert!((1..=20).contains(&still), "{still}");
+    }
 }
