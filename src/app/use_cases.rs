@@ -153,10 +153,9 @@ impl NightsWatch {
             .transact(key, &Action::Trigger(comment), Detail::Summary)
             .await?;
         self.metrics.triggers.inc();
-        let change = done.change;
         Ok(Triggered {
-            recovered: change.recovered,
-            unpaused: change.unpaused,
+            recovered: done.recovered,
+            unpaused: done.unpaused,
         })
     }
 
@@ -203,8 +202,7 @@ impl NightsWatch {
         let done = self
             .transact(&Key::Id(id), &action, Detail::Summary)
             .await?;
-        let after = done.change.watcher.state;
-        Ok(after != done.before && !after.is_late())
+        Ok(done.after != done.before && !done.after.is_late())
     }
 
     /// Deadlines are watched again after an outage, and so many were put off.
@@ -330,8 +328,12 @@ impl NightsWatch {
 
     async fn change(&self, key: &Key, action: &Action) -> Result<Record, UseCaseError> {
         let done = self.transact(key, action, Detail::Full).await?;
+        let watcher = done.watcher.ok_or_else(|| {
+            let error = StoreError::Corrupt("it withholds what was asked for".to_owned());
+            self.failed(&self.writing, error)
+        })?;
         Ok(Record {
-            watcher: done.change.watcher,
+            watcher,
             history: done.history,
         })
     }
@@ -371,32 +373,29 @@ impl NightsWatch {
 
     /// Tells the loops, the log and the metrics what a change means for them.
     fn announce(&self, action: &Action, done: &Transacted, now: Timestamp) {
-        let watcher = &done.change.watcher;
         let before = done.before.deadline_ahead();
-        let after = watcher.state.deadline_ahead();
+        let after = done.after.deadline_ahead();
         if after.is_some_and(|after| before.is_none_or(|before| after < before)) {
             self.bells.scheduler.notify_one();
         }
-        if !done.change.notices.is_empty() {
+        if !done.notices.is_empty() {
             self.bells.delivery.notify_one();
         }
-        for notice in &done.change.notices {
+        for notice in &done.notices {
             self.metrics.notice(notice.kind);
         }
         // The change may have ended the lateness at once, so the new state alone does not tell.
         let is_outage = matches!(action, Action::PassOutage(_));
         let passed = before.filter(|deadline| *deadline < now && !is_outage);
-        let became_late = !done.before.is_late() && watcher.state.is_late();
-        let missed = passed.or(watcher.state.deadline().filter(|_| became_late));
+        let became_late = !done.before.is_late() && done.after.is_late();
+        let missed = passed.or(done.after.deadline().filter(|_| became_late));
+        let name = done.watcher.as_ref().map(|watcher| watcher.name.as_str());
         if let Some(deadline) = missed {
             self.metrics.late(now.since(deadline));
-            tracing::info!(name = watcher.name.as_str(), %deadline, "a watcher is late");
+            tracing::info!(name, %deadline, "a watcher is late");
         }
         if (done.before.is_late() || missed.is_some()) && after.is_some() {
-            tracing::info!(
-                name = watcher.name.as_str(),
-                "a late watcher is on time again"
-            );
+            tracing::info!(name, "a late watcher is on time again");
         }
     }
 

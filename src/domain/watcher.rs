@@ -243,6 +243,21 @@ impl Watcher {
         (watcher, Event::created(now))
     }
 
+    /// What a trigger at `now` makes of a watcher that has until `deadline`, if it comes in time: the new deadline, and
+    /// the event. `None` if it comes late.
+    ///
+    /// It is what [`Watcher::apply`] makes of it. Nobody is told anything then, and nothing else of the watcher
+    /// matters, so a store need not read it.
+    #[must_use]
+    pub fn trigger_in_time(
+        deadline: Timestamp,
+        periodicity: Periodicity,
+        comment: &Comment,
+        now: Timestamp,
+    ) -> Option<(Timestamp, Event)> {
+        (now <= deadline).then(|| heard_from(periodicity, comment, now))
+    }
+
     /// What `action` at `now` makes of this watcher.
     ///
     /// # Errors
@@ -291,8 +306,9 @@ impl Change {
     fn trigger(&mut self, comment: &Comment, now: Timestamp) {
         self.unpaused = self.watcher.state.is_paused();
         self.recovered = self.watcher.state.is_late();
-        self.record(Event::triggered(now, comment));
-        self.become_on_time(self.watcher.periodicity.after(now), now);
+        let (deadline, event) = heard_from(self.watcher.periodicity, comment, now);
+        self.record(event);
+        self.become_on_time(deadline, now);
     }
 
     fn pause(&mut self, comment: &Comment, now: Timestamp) -> Result<(), Refusal> {
@@ -398,6 +414,11 @@ impl Change {
             recipients: self.watcher.recipients.clone(),
         });
     }
+}
+
+/// The next deadline of a watcher that is triggered, and what its history says of that.
+fn heard_from(periodicity: Periodicity, comment: &Comment, now: Timestamp) -> (Timestamp, Event) {
+    (periodicity.after(now), Event::triggered(now, comment))
 }
 
 fn without_repeats(recipients: Vec<Recipient>) -> Vec<Recipient> {

@@ -384,6 +384,13 @@ proptest! {
         for (action, pause) in steps {
             now += pause;
             let Ok(change) = watcher.apply(&action, at(now)) else { continue };
+            if let (Action::Trigger(comment), State::OnTime { deadline }) = (&action, watcher.state) {
+                let in_time =
+                    Watcher::trigger_in_time(deadline, watcher.periodicity, comment, at(now));
+                let wanted = (change.watcher.state.deadline(), change.event.clone());
+                let wanted = (!change.recovered).then_some(wanted);
+                prop_assert_eq!(in_time.map(|(next, event)| (Some(next), Some(event))), wanted);
+            }
             let quiet = watcher.state.is_paused();
             prop_assert_eq!(change.unpaused, quiet && matches!(action, Action::Trigger(_)));
             prop_assert_eq!(

@@ -25,7 +25,7 @@ use crate::domain::{
 /// *Order.* Changes of one watcher happen one after another; each sees all that the ones before it did.
 ///
 /// *Rules.* A store has none of its own: [`Watcher::apply`] and [`HistoryPolicy`] decide, and the store keeps
-/// what they say.
+/// what they say. For triggers in time [`Watcher::trigger_in_time`] says the same with less.
 ///
 /// *Cost.* [`WatcherStore::transact`] must not cost more for a watcher with a long history, and neither that
 /// nor the queries that the loops make may cost more for a store with many watchers than an index costs.
@@ -54,7 +54,7 @@ pub trait WatcherStore: Send + Sync {
     ///
     /// The watcher as it becomes, its new event, and a delivery for each recipient of each notice (due at
     /// once, unless an earlier one to the same recipient is still owed) are kept in one atomic write.
-    /// With [`Detail::Full`] the answer has the history as it is after the change.
+    /// With [`Detail::Full`] the answer has the watcher and its history as they are after the change.
     ///
     /// # Errors
     ///
@@ -223,10 +223,60 @@ impl From<(Watcher, Event)> for Record {
 pub struct Transacted {
     /// How the watcher stood before the change.
     pub before: State,
-    /// The change that was kept.
-    pub change: Change,
-    /// The history after it; empty with [`Detail::Summary`].
+    /// How it stands now.
+    pub after: State,
+    /// What is new in its history.
+    pub event: Option<Event>,
+    /// It was late, and was triggered.
+    pub recovered: bool,
+    /// It was paused, and was triggered.
+    pub unpaused: bool,
+    /// Who has to be told what, for which deliveries are kept.
+    pub notices: Vec<Notice>,
+    /// The watcher as it is now. With [`Detail::Summary`] it may be absent after a trigger in time: that needs so
+    /// little of a watcher that a store need not read the rest.
+    pub watcher: Option<Watcher>,
+    /// The history after the change; empty with [`Detail::Summary`].
     pub history: Vec<Event>,
+}
+
+impl Transacted {
+    /// What it means that `change` was kept of a watcher that stood like `before`.
+    #[must_use]
+    pub fn new(before: State, change: Change, history: Vec<Event>) -> Self {
+        let Change {
+            watcher,
+            event,
+            notices,
+            recovered,
+            unpaused,
+        } = change;
+        Self {
+            before,
+            after: watcher.state,
+            event,
+            recovered,
+            unpaused,
+            notices,
+            watcher: Some(watcher),
+            history,
+        }
+    }
+
+    /// What it means that a watcher was triggered in time, and has until `after` where it had until `before`.
+    #[must_use]
+    pub fn in_time(before: Timestamp, after: Timestamp, event: Event) -> Self {
+        Self {
+            before: State::OnTime { deadline: before },
+            after: State::OnTime { deadline: after },
+            event: Some(event),
+            recovered: false,
+            unpaused: false,
+            notices: Vec::new(),
+            watcher: None,
+            history: Vec::new(),
+        }
+    }
 }
 
 /// The name of a claimed delivery in its store: opaque to everybody else.

@@ -84,6 +84,7 @@ macro_rules! suite {
             each_action_is_answered_and_kept_by_slug,
             each_action_is_answered_and_kept_by_name,
             only_full_detail_has_a_history,
+            a_trigger_is_the_same_whatever_is_asked_for,
             refusals_change_nothing,
             absent_watchers_are_not_found,
             a_slug_that_is_taken_stops_the_whole_update,
@@ -335,6 +336,11 @@ async fn try_to(
     store.transact(&key, &action, now, Detail::Full).await
 }
 
+/// The watcher as a change has left it. After a trigger in time it is sure to be there with [`Detail::Full`] only.
+fn changed(done: &Transacted) -> Watcher {
+    done.watcher.clone().expect("the watcher")
+}
+
 async fn look(store: &Store, id: WatcherId) -> Record {
     let found = store.find(&Key::Id(id)).await.expect("the store answers");
     found.expect("the watcher is there")
@@ -343,7 +349,7 @@ async fn look(store: &Store, id: WatcherId) -> Record {
 /// Makes a watcher late, whose deadline has passed by `now`.
 async fn make_late(store: &Store, id: WatcherId, now: Timestamp) -> Transacted {
     let done = act(store, id, Action::PassDeadline, now).await;
-    assert!(done.change.watcher.state.is_late(), "{done:?}");
+    assert!(done.after.is_late(), "{done:?}");
     done
 }
 

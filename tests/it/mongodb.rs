@@ -125,7 +125,7 @@ async fn act(store: &MongoStore, id: WatcherId, action: Action, now: Timestamp) 
         .await;
     let done = done.expect("it can be done");
     Record {
-        watcher: done.change.watcher,
+        watcher: done.watcher.expect("the watcher"),
         history: done.history,
     }
 }
@@ -202,7 +202,7 @@ async fn documents_of_the_reference_program_work_at_once() {
         .transact(&Key::Id(id("bbbbbbbb")), &trigger(), now, Detail::Full)
         .await
         .expect("it can be triggered");
-    assert!(done.change.recovered);
+    assert!(done.recovered);
     assert_eq!(done.history.len(), 101);
     assert_eq!(look(&store, id("bbbbbbbb")).await.history, done.history);
     let mut told = claim(&store, now).await;
@@ -339,7 +339,7 @@ async fn two_servers_tell_everything_once() {
                     let done = store
                         .transact(&Key::Id(id), &action, at(61), Detail::Summary)
                         .await;
-                    notices += done.expect("it can be done").change.notices.len();
+                    notices += done.expect("it can be done").notices.len();
                 }
             }
             let mut told = Vec::new();

@@ -86,7 +86,7 @@ async fn act(store: &SqliteStore, id: WatcherId, action: Action, now: Timestamp)
     let done = store.transact(&key, &action, now, Detail::Full).await;
     let done = done.expect("it can be done");
     Record {
-        watcher: done.change.watcher,
+        watcher: done.watcher.expect("the watcher"),
         history: done.history,
     }
 }

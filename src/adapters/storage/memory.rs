@@ -277,11 +277,7 @@ impl WatcherStore for MemoryStore {
         for notice in &change.notices {
             contents.owe(id, notice, now);
         }
-        Ok(Transacted {
-            before,
-            change,
-            history,
-        })
+        Ok(Transacted::new(before, change, history))
     }
 
     async fn find(&self, key: &Key) -> Result<Option<Record>, StoreError> {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use nights_watch::domain::{Refusal, Update};
+use nights_watch::domain::{Outage, Refusal, State, Update};
 use nights_watch::ports::Census;
 
 use super::*;
@@ -30,7 +30,8 @@ async fn each_action_is_answered_and_kept(store: Store, which_key: usize) {
         let done = done.unwrap_or_else(|error| panic!("{action:?}: {error}"));
 
         assert_eq!(done.before, expected.watcher.state, "{action:?}");
-        assert_eq!(done.change, change, "{action:?}");
+        let wanted = Transacted::new(done.before, change.clone(), done.history.clone());
+        assert_eq!(done, wanted, "{action:?}");
         expected.watcher = change.watcher;
         expected.history.splice(0..0, change.event);
         owed += change.notices.len() as u64 * 2;
@@ -94,8 +95,69 @@ pub(super) async fn only_full_detail_has_a_history(store: Store) {
     let summary = summary.unwrap();
     assert_eq!(full.unwrap().history.len(), 2);
     assert_eq!(summary.history, []);
-    assert_eq!(summary.change.watcher.last_event, at(2));
+    assert_eq!(summary.after, State::OnTime { deadline: at(62) });
+    assert_eq!(summary.event.map(|event| event.at), Some(at(2)));
     assert_eq!(look(&store, watcher.id).await.history.len(), 3);
+}
+
+/// A store may do less where less is asked for, and must do the same.
+pub(super) async fn a_trigger_is_the_same_whatever_is_asked_for(store: Store) {
+    let outage = Outage {
+        since: at(500),
+        until: at(600),
+        grace: Duration::from_hours(1),
+    };
+    let life = [
+        (10, trigger()),
+        (70, Action::Trigger(comment("at the last instant"))),
+        (71, trigger()),
+        (40, Action::Trigger(comment("the clock has stepped back"))),
+        (101, Action::Trigger(comment("just too late"))),
+        (110, Action::Pause(comment(""))),
+        (120, Action::Trigger(comment("while paused"))),
+        (181, Action::PassDeadline),
+        (490, Action::Trigger(comment("late"))),
+        (600, Action::PassOutage(outage)),
+        (610, Action::Trigger(comment("long before the deadline"))),
+    ];
+    let jobs = ["Full", "By id", "By slug", "By name"];
+    let mut watchers = Vec::new();
+    for name in jobs {
+        watchers.push(insert_at(&store, told(name, &["a@x.example"]), at(0)).await);
+    }
+    for (now, action) in life {
+        let overdue = store.overdue(at(now), 10).await.unwrap();
+        let ahead = watchers[0].watcher.state.deadline_ahead();
+        let are_overdue = ahead.is_some_and(|deadline| deadline < at(now));
+        let wanted = if are_overdue { jobs.len() } else { 0 };
+        assert_eq!(overdue.len(), wanted, "before {action:?} {now}");
+        let mut wanted = None;
+        for (number, Record { watcher, history }) in watchers.iter_mut().enumerate() {
+            let detail = if number == 0 {
+                Detail::Full
+            } else {
+                Detail::Summary
+            };
+            let key = &keys(watcher)[number.saturating_sub(1)];
+            let done = store.transact(key, &action, at(now), detail).await;
+            let done = done.unwrap_or_else(|error| panic!("{action:?}: {error}"));
+            let told: Vec<_> = done.notices.iter().map(|it| it.kind.word()).collect();
+            let marks = (done.recovered, done.unpaused);
+            let states =
+                [done.before, done.after].map(|state| (state.standing(), state.deadline()));
+            let got = (states, marks, told, done.event.clone());
+            assert_eq!(*wanted.get_or_insert(got.clone()), got, "{action:?} {now}");
+
+            watcher.state = done.after;
+            if let Some(event) = done.event {
+                watcher.last_event = event.at;
+                history.insert(0, event);
+            }
+            let found = look(&store, watcher.id).await;
+            assert_eq!(found.watcher, *watcher, "{action:?} {now}");
+            check_history(&found.history, history);
+        }
+    }
 }
 
 pub(super) async fn refusals_change_nothing(store: Store) {
@@ -211,9 +273,9 @@ pub(super) async fn renaming_frees_the_old_slug(store: Store) {
     for key in &keys(&old)[1..] {
         assert_eq!(store.find(key).await.unwrap(), None, "{key:?}");
     }
-    for key in keys(&done.change.watcher) {
+    for key in keys(&changed(&done)) {
         let found = store.find(&key).await.unwrap();
-        assert_eq!(found.expect("it is found").watcher, done.change.watcher);
+        assert_eq!(found.expect("it is found").watcher, changed(&done));
     }
     let heir = insert(&store, draft("OLD-name")).await;
     check_slug_taken(
@@ -223,7 +285,7 @@ pub(super) async fn renaming_frees_the_old_slug(store: Store) {
     );
     assert!(store.delete(&Key::Id(heir.id)).await.unwrap());
     let back = act(&store, old.id, rename("Old name"), at(3)).await;
-    assert_eq!(back.change.watcher.slug, old.slug);
+    assert_eq!(changed(&back).slug, old.slug);
     assert_eq!(list_all(&store, Detail::Summary).await.len(), 1);
 }
 
@@ -249,7 +311,7 @@ pub(super) async fn of_racing_renames_to_one_slug_one_wins(store: Store) {
     let mut winners = Vec::new();
     for answer in answers.await {
         match answer {
-            Ok(done) => winners.push(done.change.watcher),
+            Ok(done) => winners.push(changed(&done)),
             answer => check_slug_taken(&answer),
         }
     }
@@ -280,23 +342,28 @@ pub(super) async fn racing_triggers_are_all_kept_one_after_another(store: Store)
     let mut by_event: HashMap<String, Transacted> = HashMap::new();
     for answer in answers.await {
         let done = answer.expect("it can be triggered");
-        let event = done.change.event.clone().expect("a trigger is an event");
+        let event = done.event.clone().expect("a trigger is an event");
         by_event.insert(event.text, done);
     }
     assert_eq!(by_event.len(), 200);
     let found = look(&store, id).await;
     assert_eq!(found.history.len(), 201);
-    let mut watcher = created.watcher;
+    let mut state = created.watcher.state;
     for event in found.history.iter().rev().skip(1) {
         let done = by_event
             .remove(&event.text)
             .expect("each event stands once");
-        assert_eq!(done.before, watcher.state, "each sees the ones before it");
-        assert_eq!(done.change.event.as_ref(), Some(event));
-        watcher = done.change.watcher;
+        assert_eq!(done.before, state, "each sees the ones before it");
+        assert_eq!(done.event.as_ref(), Some(event));
+        state = done.after;
     }
+    let expected = Watcher {
+        state,
+        last_event: found.history[0].at,
+        ..created.watcher
+    };
     assert_eq!(
-        found.watcher, watcher,
+        found.watcher, expected,
         "the newest event is the last change"
     );
 }
@@ -325,15 +392,15 @@ pub(super) async fn racing_actions_see_each_other(store: Store) {
             Err(TransactError::Refused(_)) => continue,
             Err(error) => panic!("{action:?}: {error}"),
         };
-        let mut before = done.change.watcher.clone();
+        let mut before = changed(&done);
         before.state = done.before;
         let alone = before.apply(&action, now).expect("it was allowed");
-        assert_eq!(alone.watcher.state, done.change.watcher.state, "{action:?}");
-        assert_eq!(alone.recovered, done.change.recovered, "{action:?}");
-        assert_eq!(alone.unpaused, done.change.unpaused, "{action:?}");
-        assert_eq!(alone.notices.len(), done.change.notices.len(), "{action:?}");
-        owed += done.change.notices.len() as u64 * 2;
-        if let Some(event) = done.change.event.clone() {
+        assert_eq!(alone.watcher.state, done.after, "{action:?}");
+        assert_eq!(alone.recovered, done.recovered, "{action:?}");
+        assert_eq!(alone.unpaused, done.unpaused, "{action:?}");
+        assert_eq!(alone.notices.len(), done.notices.len(), "{action:?}");
+        owed += done.notices.len() as u64 * 2;
+        if let Some(event) = done.event.clone() {
             by_event.insert(event.text, done);
         }
     }
@@ -347,7 +414,7 @@ pub(super) async fn racing_actions_see_each_other(store: Store) {
         // Between two events only the deadline can have passed, which does not move it.
         assert_eq!(done.before.is_paused(), state.is_paused(), "{event:?}");
         assert_eq!(done.before.deadline(), state.deadline(), "{event:?}");
-        state = done.change.watcher.state;
+        state = done.after;
     }
     assert_eq!(found.watcher.state.is_paused(), state.is_paused());
     assert_eq!(found.watcher.state.deadline(), state.deadline());

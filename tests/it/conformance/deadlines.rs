@@ -25,7 +25,7 @@ async fn drain(store: &Store, now: Timestamp, limit: usize) -> Vec<WatcherId> {
         let passed = overdue.iter().map(async |id| {
             let done = act(store, *id, Action::PassDeadline, now).await;
             assert!(!done.before.is_late(), "{id} was late already");
-            assert!(done.change.watcher.state.is_late(), "{id} is not late");
+            assert!(done.after.is_late(), "{id} is not late");
         });
         together(passed).await;
         late.extend(overdue);
@@ -99,7 +99,7 @@ pub(super) async fn an_outage_puts_deadlines_off(store: Store) {
     assert_eq!(store.overdue(now, 10).await.unwrap(), []);
     assert_eq!(store.overdue(at(231), 10).await.unwrap(), [ids[1]]);
     let late = make_late(&store, ids[1], at(231)).await;
-    assert!(late.change.watcher.state.is_late());
+    assert!(late.after.is_late());
 }
 
 pub(super) async fn there_is_none_unless_somebody_is_on_time(store: Store) {
@@ -280,7 +280,7 @@ pub(super) async fn racing_schedulers_tell_everything_once(store: Store) {
             let now = at(MINUTE + 1);
             let mut told = HashMap::new();
             let mut count = |done: &Transacted| {
-                *told.entry(done.change.watcher.id).or_insert(0) += done.change.notices.len();
+                *told.entry(changed(done).id).or_insert(0) += done.notices.len();
             };
             if number == 2 {
                 for id in ids.iter().step_by(2) {

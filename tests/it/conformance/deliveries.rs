@@ -16,8 +16,11 @@ fn late_at() -> Timestamp {
 async fn late(store: &Store, name: &str, recipients: &[&str]) -> (Watcher, Notice) {
     let watcher = insert(store, told(name, recipients)).await;
     let done = make_late(store, watcher.id, late_at()).await;
-    let notice = done.change.notices.into_iter().next();
-    (done.change.watcher, notice.expect("there are recipients"))
+    let notice = done.notices.into_iter().next();
+    (
+        done.watcher.expect("the watcher"),
+        notice.expect("there are recipients"),
+    )
 }
 
 async fn oldest(store: &Store) -> Option<Timestamp> {
@@ -133,7 +136,7 @@ pub(super) async fn notices_survive(store: Store) {
         let watcher = insert(&store, draft).await;
         let deadline = watcher.state.deadline().unwrap();
         let done = make_late(&store, watcher.id, deadline.next()).await;
-        let told_late = &done.change.notices[0];
+        let told_late = &done.notices[0];
         let late = claim_one(&store, deadline.next()).await;
         check_notice(&late, told_late);
         assert_eq!(late.delivery.recipient, recipient);
@@ -142,7 +145,7 @@ pub(super) async fn notices_survive(store: Store) {
         let done = act(&store, watcher.id, trigger(), now).await;
         assert!(settle(&store, &late, Outcome::Delivered, now).await);
         let resumed = claim_one(&store, now).await;
-        check_notice(&resumed, &done.change.notices[0]);
+        check_notice(&resumed, &done.notices[0]);
         assert_eq!(resumed.delivery.recipient, recipient);
         let kind = NoticeKind::Resumed {
             late: Some(told_late.id),
@@ -158,7 +161,7 @@ pub(super) async fn a_recipient_is_told_in_order(store: Store) {
     let mut notices = Vec::new();
     for round in 1..=3 {
         let done = act(&store, watcher.id, trigger(), at(round * 100)).await;
-        notices.extend(done.change.notices);
+        notices.extend(done.notices);
     }
     assert_eq!(notices.len(), 6, "three times LATE and RESUMED");
     check_counts(store.census().await.unwrap(), 6, 0);

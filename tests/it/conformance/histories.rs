@@ -11,9 +11,11 @@ async fn triggered_at(store: &Store, instants: impl Iterator<Item = Timestamp>) 
         let action = Action::Trigger(comment(&number.to_string()));
         let key = Key::Id(expected.watcher.id);
         let done = store.transact(&key, &action, now, Detail::Summary).await;
-        let change = done.expect("it can be triggered").change;
-        expected.watcher = change.watcher;
-        expected.history.insert(0, change.event.expect("an event"));
+        let done = done.expect("it can be triggered");
+        let event = done.event.expect("an event");
+        expected.watcher.state = done.after;
+        expected.watcher.last_event = event.at;
+        expected.history.insert(0, event);
     }
     expected
 }
@@ -61,10 +63,8 @@ pub(super) async fn a_small_limit_holds(store: Store) {
     check_read(&store, &expected).await;
     for number in 10..=40 {
         let done = act(&store, expected.watcher.id, trigger(), at(number)).await;
-        expected.watcher = done.change.watcher;
-        expected
-            .history
-            .insert(0, done.change.event.expect("an event"));
+        expected.watcher = changed(&done);
+        expected.history.insert(0, done.event.expect("an event"));
         expected.history.truncate(10);
         check_history(&done.history, &expected.history);
     }
@@ -84,10 +84,8 @@ pub(super) async fn the_newest_hundred_stay_however_old(store: Store) {
 
     let years_later = at(2 * 365 * 86_400);
     let done = act(&store, expected.watcher.id, trigger(), years_later).await;
-    expected.watcher = done.change.watcher;
-    expected
-        .history
-        .insert(0, done.change.event.expect("an event"));
+    expected.watcher = changed(&done);
+    expected.history.insert(0, done.event.expect("an event"));
     expected.history.truncate(HistoryPolicy::ALWAYS);
     check_read(&store, &expected).await;
 }
@@ -97,20 +95,16 @@ pub(super) async fn the_last_week_stays_to_the_millisecond(store: Store) {
     let mut expected = triggered_at(&store, (1..=150).map(at)).await;
     let newest = at(31).after(HistoryPolicy::AGE);
     let done = act(&store, expected.watcher.id, trigger(), newest).await;
-    expected.watcher = done.change.watcher;
-    expected
-        .history
-        .insert(0, done.change.event.expect("an event"));
+    expected.watcher = changed(&done);
+    expected.history.insert(0, done.event.expect("an event"));
     expected.history.retain(|event| event.at >= at(31));
     assert_eq!(expected.history.len(), 121);
     check_read(&store, &expected).await;
 
     // A millisecond more, and the oldest of these goes.
     let done = act(&store, expected.watcher.id, trigger(), newest.next()).await;
-    expected.watcher = done.change.watcher;
-    expected
-        .history
-        .insert(0, done.change.event.expect("an event"));
+    expected.watcher = changed(&done);
+    expected.history.insert(0, done.event.expect("an event"));
     expected.history.retain(|event| event.at > at(31));
     assert_eq!(expected.history.len(), 121);
     check_read(&store, &expected).await;

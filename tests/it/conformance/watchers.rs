@@ -85,7 +85,7 @@ pub(super) async fn a_watcher_may_come_with_a_history_and_late(store: Store) {
     assert_eq!(next_deadline(&store).await, None);
 
     let back = act(&store, record.watcher.id, trigger(), at(602 * MINUTE)).await;
-    assert!(back.change.recovered);
+    assert!(back.recovered);
     assert_eq!(back.history[1..], record.history);
     let claim = claim_one(&store, at(602 * MINUTE)).await;
     let kind = claim.delivery.notice.kind;
@@ -208,8 +208,8 @@ pub(super) async fn every_character_survives(store: Store) {
         }
         let said = Action::Trigger(comment(&format!("{text}\0NUL\r\n{text}")));
         let done = act(&store, expected.watcher.id, said, at(1)).await;
-        expected.watcher = done.change.watcher;
-        expected.history.insert(0, done.change.event.unwrap());
+        expected.watcher = changed(&done);
+        expected.history.insert(0, done.event.unwrap());
         check_record(&look(&store, expected.watcher.id).await, &expected);
         check_history(&done.history, &expected.history);
     }

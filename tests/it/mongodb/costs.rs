@@ -120,9 +120,9 @@ impl Metered {
         let store = Arc::clone(&self.store);
         let now = |seconds| at(start + seconds);
         let woken = self.act("waking", letters, trigger(), now(0)).await;
-        assert!(woken.change.unpaused);
+        assert!(woken.unpaused);
         let triggered = self.act("a trigger", letters, trigger(), now(1)).await;
-        assert!(!triggered.change.recovered && !triggered.change.unpaused);
+        assert!(!triggered.recovered && !triggered.unpaused);
 
         // The page that begins with it.
         let (all, before) = (Filter::default(), format!("job-{}", &letters[1..]));
@@ -138,7 +138,7 @@ impl Metered {
         let one = self.pay("one overdue", store.overdue(now(62), 100));
         assert_eq!(one.await, [id(letters)]);
         let passing = self.act("lateness", letters, Action::PassDeadline, now(62));
-        assert_eq!(passing.await.change.notices.len(), 1);
+        assert_eq!(passing.await.notices.len(), 1);
         self.pay("the watch", store.keep_watch(now(62))).await;
 
         let next = self.pay("the next delivery", store.next_delivery()).await;
@@ -147,7 +147,7 @@ impl Metered {
         let nothing = self.pay("nothing to claim", store.claim(now(62), now(99), 100));
         assert_eq!(nothing.await, []);
         let back = self.act("recovery", letters, trigger(), now(63)).await;
-        assert!(back.change.recovered);
+        assert!(back.recovered);
         self.tell(now(63)).await;
         let pause = Action::Pause(Comment::default());
         self.act("a pause", letters, pause, now(64)).await;

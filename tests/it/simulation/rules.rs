@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use nights_watch::app::UseCaseError;
 use nights_watch::domain::{
-    Action, Change, Event, Name, Notice, NoticeId, NoticeKind, Periodicity, Recipient, Refusal,
-    State, Timestamp, Update, Watcher,
+    Action, Event, Name, Notice, NoticeId, NoticeKind, Periodicity, Recipient, Refusal, State,
+    Timestamp, Update, Watcher,
 };
-use nights_watch::ports::{Message, TransactError};
+use nights_watch::ports::{Message, TransactError, Transacted};
 
 use super::model::{Held, Owed};
 use super::world::{BEGIN, Caller};
@@ -219,13 +219,17 @@ impl Watched {
         fits
     }
 
-    /// What is to be seen of it.
-    pub(super) fn line(&self, full: bool) -> String {
-        let standing = match self.standing {
+    /// How it stands.
+    pub(super) fn standing(&self) -> String {
+        match self.standing {
             Standing::OnTime(deadline) => format!("on time until {}", at(deadline)),
             Standing::Late(deadline) => format!("late since {}", at(deadline)),
             Standing::Paused => "paused".to_owned(),
-        };
+        }
+    }
+
+    /// What is to be seen of it.
+    pub(super) fn line(&self, full: bool) -> String {
         let history = self.history.iter().filter(|_| full);
         let facts = (
             &self.name,
@@ -233,16 +237,16 @@ impl Watched {
             &*self.recipients,
             self.last_event,
         );
-        line(facts, &standing, history)
+        line(facts, &self.standing(), history)
     }
 }
 
 impl Done {
-    pub(super) fn of(change: &Change) -> Self {
+    pub(super) fn of(done: &Transacted) -> Self {
         Self {
-            recovered: change.recovered,
-            unpaused: change.unpaused,
-            told: change.notices.iter().map(Told::of).collect(),
+            recovered: done.recovered,
+            unpaused: done.unpaused,
+            told: done.notices.iter().map(Told::of).collect(),
         }
     }
 }
@@ -305,11 +309,7 @@ fn line<'a>(
 
 /// A watcher as the program shows it, in the words of the model.
 pub(super) fn show(watcher: &Watcher, history: &[Event]) -> String {
-    let standing = match watcher.state {
-        State::OnTime { deadline } => format!("on time until {}", at(deadline)),
-        State::Late { deadline, .. } => format!("late since {}", at(deadline)),
-        State::Paused => "paused".to_owned(),
-    };
+    let standing = standing(watcher.state);
     let every = watcher.periodicity;
     let facts = (
         &watcher.name,
@@ -318,6 +318,15 @@ pub(super) fn show(watcher: &Watcher, history: &[Event]) -> String {
         watcher.last_event,
     );
     line(facts, &standing, history.iter())
+}
+
+/// A state as [`show`] shows it.
+pub(super) fn standing(state: State) -> String {
+    match state {
+        State::OnTime { deadline } => format!("on time until {}", at(deadline)),
+        State::Late { deadline, .. } => format!("late since {}", at(deadline)),
+        State::Paused => "paused".to_owned(),
+    }
 }
 
 /// The answer to a trigger.

@@ -18,7 +18,7 @@ use nights_watch::ports::{
 use tokio::sync::{Notify, oneshot};
 
 use super::model::{Model, Seen};
-use super::rules::{at, show, told};
+use super::rules::{at, show, standing, told};
 
 /// When every run begins.
 pub(super) const BEGIN: Timestamp = Timestamp::from_millis(1_426_727_324_885);
@@ -330,8 +330,11 @@ impl WatcherStore for Port {
         let inner = self.store.transact(key, action, now, detail);
         let what = format!("{action:?} {key:?}");
         self.call(what, inner, |state, result| {
-            if let Ok(Transacted { change, .. }) = result {
-                state.also(show(&change.watcher, &[]));
+            if let Ok(Transacted { watcher, after, .. }) = result {
+                match watcher {
+                    Some(watcher) => state.also(show(watcher, &[])),
+                    None => state.also(standing(*after)),
+                }
             }
             let call = (key, action, now, detail);
             state.model.transacted(self.caller, call, result)

@@ -230,11 +230,7 @@ impl WatcherStore for SqliteStore {
                     history.insert(0, event.clone());
                     policy.prune(&mut history);
                 }
-                Ok(Ok(Transacted {
-                    before,
-                    change,
-                    history,
-                }))
+                Ok(Ok(Transacted::new(before, change, history)))
             })
             .await?
     }
