@@ -154,7 +154,7 @@ impl Database {
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
             .expect("a database");
         let mut statement = connection
-            .prepare("SELECT id, events FROM watchers")
+            .prepare("SELECT id, events FROM watchers JOIN timings USING (row)")
             .expect("the table of watchers");
         let rows = statement.query_map([], |row| {
             let id: String = row.get(0)?;

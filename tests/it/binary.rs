@@ -27,7 +27,7 @@ async fn a_task_that_found_nobody_in_an_outage_has_a_grace_from_the_first_reques
     // As if it had been away for a minute.
     let database = rusqlite::Connection::open(directory.path().join("nights-watch.db"));
     let sql = "UPDATE housekeeping SET watched = watched - 60000; \
-               UPDATE watchers SET state = 0, deadline = deadline - 30000, wake = deadline - 30000";
+               UPDATE timings SET deadline = deadline - 30000; UPDATE watchers SET wake = wake - 30000";
     database
         .expect("a database")
         .execute_batch(sql)

@@ -440,6 +440,87 @@ async fn a_database_from_before_there_were_reports_is_brought_forward() {
 }
 
 #[tokio::test]
+async fn a_database_from_before_triggers_had_a_table_of_their_own_is_brought_forward() {
+    let place = Place::new();
+    for step in [
+        include_str!("../../src/adapters/storage/sqlite/schema.sql"),
+        include_str!("../../src/adapters/storage/sqlite/schema_2.sql"),
+        include_str!("../../src/adapters/storage/sqlite/schema_3.sql"),
+        include_str!("../../src/adapters/storage/sqlite/schema_4.sql"),
+    ] {
+        place.run(step);
+    }
+    place.run("PRAGMA application_id = 0x4e576368; PRAGMA user_version = 4");
+    // The rows from 10 on were given out, and those watchers deleted; their events wait for the sweep.
+    place.run(
+        "INSERT INTO watchers VALUES (30, 'zzzzzzzz', 'gone', 'Gone', '', 1000, '[]', 2, NULL, NULL, NULL, 0, 1, 1); \
+         DELETE FROM watchers; \
+         INSERT INTO watchers VALUES (1, 'aaaaaaaa', 'on-time', 'On Time', 'a', 60000, '[\"a@x.example\"]', 0, \
+         1426731004885, NULL, 1426730984885, 1426730944885, 3, 2); \
+         INSERT INTO watchers VALUES (2, 'bbbbbbbb', 'late', 'Late', 'b', 1000, '[]', 1, \
+         1426730925885, '6ba7b810-9dad-51d1-80b4-00c04fd430c8', NULL, 1426730924885, 2, 1); \
+         INSERT INTO watchers VALUES (3, 'cccccccc', 'paused', 'Paused', 'c', 1000, '[]', 2, \
+         NULL, NULL, NULL, 1426730924885, 4, 1); \
+         INSERT INTO events VALUES (1, 1, 1, NULL, 1426730924885, 'Watcher created'); \
+         INSERT INTO events VALUES (2, 2, 1, NULL, 1426730924885, 'Watcher created'); \
+         INSERT INTO events VALUES (3, 1, 2, 1, 1426730944885, 'Triggered'); \
+         INSERT INTO events VALUES (4, 3, 1, NULL, 1426730924885, 'Watcher created'); \
+         INSERT INTO events VALUES (5, 30, 1, NULL, 1426730924885, 'Watcher created')",
+    );
+    let store = place.open();
+    assert_eq!(
+        store.next_deadline().await.expect("it answers"),
+        Some(at(60))
+    );
+    let listed = store.list(&Filter::default(), None, 10, Detail::Full).await;
+    let listed = listed.expect("it answers");
+    let told: Vec<_> = listed
+        .iter()
+        .map(|Record { watcher, history }| {
+            let state = (watcher.state.standing().words(), watcher.state.deadline());
+            let every = watcher.periodicity.millis();
+            (
+                watcher.slug.as_str(),
+                state,
+                every,
+                watcher.last_event,
+                history.len(),
+            )
+        })
+        .collect();
+    let wanted = [
+        ("late", ("late", Some(at(1))), 1_000, at(0), 1),
+        ("on-time", ("on time", Some(at(80))), 60_000, at(20), 2),
+        ("paused", ("paused", None), 1_000, at(0), 1),
+    ];
+    assert_eq!(told, wanted);
+
+    for (letters, now, recovered, unpaused) in [
+        ("aaaaaaaa", 30, false, false),
+        ("bbbbbbbb", 31, true, false),
+        ("cccccccc", 32, false, true),
+    ] {
+        let (key, action) = (Key::Id(id(letters)), trigger());
+        let done = store.transact(&key, &action, at(now), Detail::Summary);
+        let done = done.await.expect("it can be triggered");
+        assert_eq!(
+            (done.recovered, done.unpaused),
+            (recovered, unpaused),
+            "{letters}"
+        );
+        let found = store.find(&key).await.expect("it answers");
+        let events = found.expect("it is there").history;
+        assert_eq!(events[0].at, at(now), "{letters}");
+        assert!(events.len() > 1, "{letters}");
+    }
+    // What is left of a deleted watcher becomes nobody else's.
+    let expected = insert(&store, "dddddddd", "Another").await;
+    let found = store.find(&Key::Id(id("dddddddd"))).await;
+    assert_eq!(found.expect("it answers"), Some(expected.into()));
+    assert_eq!(place.count("SELECT max(row) FROM watchers"), 31);
+}
+
+#[tokio::test]
 async fn a_newer_schema_is_refused() {
     let place = Place::new();
     place.open().close().await;
@@ -602,7 +683,7 @@ async fn the_journal_begins_anew_while_somebody_writes_on() {
     let journal = std::fs::metadata(place.path().with_extension("db-wal")).unwrap();
     assert!(journal.len() < 32 << 20, "{} bytes", journal.len());
     store.close().await;
-    assert_eq!(place.count("SELECT events FROM watchers"), 150_001);
+    assert_eq!(place.count("SELECT events FROM timings"), 150_001);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -674,7 +755,7 @@ async fn the_sweep_takes_the_events_of_deleted_watchers() {
 /// answers with what it can read or says that it cannot, and goes on.
 #[tokio::test]
 async fn rows_of_somebody_else_are_read_or_called_corrupt() {
-    const COLUMNS: [(&str, &[&str]); 4] = [
+    const COLUMNS: [(&str, &[&str]); 5] = [
         (
             "watchers",
             &[
@@ -682,16 +763,16 @@ async fn rows_of_somebody_else_are_read_or_called_corrupt() {
                 "slug",
                 "name",
                 "description",
-                "periodicity",
                 "recipients",
                 "state",
-                "deadline",
+                "missed",
                 "late_notice",
                 "wake",
-                "last_event",
-                "newest",
-                "events",
             ],
+        ),
+        (
+            "timings",
+            &["periodicity", "deadline", "last_event", "newest", "events"],
         ),
         ("events", &["watcher", "number", "previous", "at", "text"]),
         (
@@ -787,12 +868,13 @@ async fn count_corrupt(store: &SqliteStore, watcher: WatcherId, sql: &str) -> us
         }
         Err(error) => note(Some(error)),
     }
-    for action in [
-        Action::PassDeadline,
-        trigger(),
-        Action::Pause(Comment::default()),
+    for (action, detail) in [
+        (Action::PassDeadline, Detail::Full),
+        (trigger(), Detail::Full),
+        (trigger(), Detail::Summary),
+        (Action::Pause(Comment::default()), Detail::Full),
     ] {
-        let done = store.transact(&key, &action, at(202), Detail::Full).await;
+        let done = store.transact(&key, &action, at(202), detail).await;
         if let Err(TransactError::Store(error)) = done {
             note(Some(error));
         }

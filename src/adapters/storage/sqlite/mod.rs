@@ -31,7 +31,9 @@ use self::rows::Stored;
 pub use self::schema::OpenError;
 use self::sweep::Sweep;
 use self::writer::{Writer, is_corruption, store_error};
-use crate::domain::{Action, Change, Event, Filter, HistoryPolicy, Slug, Timestamp, WatcherId};
+use crate::domain::{
+    Action, Change, Comment, Event, Filter, HistoryPolicy, Slug, Timestamp, Watcher, WatcherId,
+};
 use crate::ports::{
     Census, Claim, DeliveryKey, DeliveryReport, Detail, InsertError, Key, Outcome, Record,
     StoreError, StoreObserver, TransactError, Transacted, WatcherStore,
@@ -168,31 +170,16 @@ impl Readers {
 impl WatcherStore for SqliteStore {
     async fn insert(&self, record: &Record) -> Result<(), InsertError> {
         let Record { watcher, history } = record.clone();
-        let wake = watcher.state.deadline_ahead();
-        let mut stored = Stored {
-            row: 0,
-            watcher,
-            wake,
-            newest: 0,
-            events: 0,
-        };
         self.writer
-            .run(move |connection| {
-                match stored.insert(connection) {
-                    Err(error) if is_taken(&error, "watchers.id") => {
-                        return Ok(Err(InsertError::IdTaken));
-                    }
+            .run(
+                move |connection| match Stored::insert(connection, &watcher, &history) {
+                    Err(error) if is_taken(&error, "watchers.id") => Ok(Err(InsertError::IdTaken)),
                     Err(error) if is_taken(&error, "watchers.slug") => {
-                        return Ok(Err(InsertError::SlugTaken));
+                        Ok(Err(InsertError::SlugTaken))
                     }
-                    inserted => inserted?,
-                }
-                for event in history.iter().rev() {
-                    stored.append(connection, event)?;
-                }
-                stored.update_newest(connection)?;
-                Ok(Ok(()))
-            })
+                    inserted => inserted.map(Ok),
+                },
+            )
             .await?
     }
 
@@ -206,6 +193,11 @@ impl WatcherStore for SqliteStore {
         let (key, action, policy) = (key.clone(), action.clone(), self.policy);
         self.writer
             .run(move |connection| {
+                if let (Action::Trigger(comment), Detail::Summary) = (&action, detail)
+                    && let Some(done) = trigger_in_time(connection, &key, comment, now)?
+                {
+                    return Ok(Ok(done));
+                }
                 let Some(stored) = rows::find(connection, &key)? else {
                     return Ok(Err(TransactError::NotFound));
                 };
@@ -216,7 +208,7 @@ impl WatcherStore for SqliteStore {
                 };
                 // Before anything is written, so that an event that cannot be read spoils nothing.
                 let mut history = read_history(connection, &stored, policy, detail)?;
-                let row = stored.row;
+                let row = stored.events.watcher;
                 match keep(connection, stored, &change) {
                     Err(error) if is_taken(&error, "watchers.slug") => {
                         return Ok(Err(TransactError::SlugTaken));
@@ -295,9 +287,11 @@ impl WatcherStore for SqliteStore {
                     "DELETE FROM deliveries WHERE watcher = ?1",
                     "DELETE FROM settled WHERE watcher = ?1",
                     // Its events are left to the sweep: deleting need not wait for a thousand rows.
+                    "DELETE FROM timings WHERE row = ?1",
                     "DELETE FROM watchers WHERE row = ?1",
                 ] {
-                    connection.prepare_cached(sql)?.execute([stored.row])?;
+                    let row = stored.events.watcher;
+                    connection.prepare_cached(sql)?.execute([row])?;
                 }
                 Ok(true)
             })
@@ -490,31 +484,41 @@ fn read_history(
     }
 }
 
+/// Triggers the watcher named by `key`, if that is on time, by reading and writing as little as that takes. Returns
+/// `None`, and has changed nothing, if it takes more.
+fn trigger_in_time(
+    connection: &Connection,
+    key: &Key,
+    comment: &Comment,
+    now: Timestamp,
+) -> rusqlite::Result<Option<Transacted>> {
+    let Some(timing) = rows::find_timing(connection, key)? else {
+        return Ok(None);
+    };
+    let before = timing.deadline;
+    match Watcher::trigger_in_time(before, timing.periodicity, comment, now) {
+        // The scheduler wakes for the deadline that was: one before that takes more.
+        Some((after, event)) if after >= before => {
+            timing.trigger(connection, after, &event)?;
+            Ok(Some(Transacted::in_time(before, after, event)))
+        }
+        _ => Ok(None),
+    }
+}
+
 /// Keeps `change` of the watcher that is `stored`, its event included.
 fn keep(connection: &Connection, mut stored: Stored, change: &Change) -> rusqlite::Result<()> {
-    let (before, after) = (&stored.watcher, &change.watcher);
-    if before == after && change.event.is_none() {
+    if stored.watcher == change.watcher && change.event.is_none() {
         return Ok(());
     }
-    let deadline = after.state.deadline_ahead();
-    // The scheduler may look too early, never too late.
-    let wake = deadline.map(|deadline| stored.wake.map_or(deadline, |wake| wake.min(deadline)));
-    let is_only_moved = wake == stored.wake
-        && before.state.deadline_ahead().is_some()
-        && rows::differ_in_time_only(before, after);
     if let Some(event) = &change.event {
-        stored.append(connection, event)?;
+        stored.events.append(connection, event)?;
     }
-    match deadline {
-        Some(deadline) if is_only_moved => {
-            stored.update_deadline(connection, deadline, after.last_event)
-        }
-        _ => {
-            stored.wake = wake;
-            stored.watcher = after.clone();
-            stored.update(connection)
-        }
-    }
+    stored.watcher = change.watcher.clone();
+    // The scheduler may look too early, never too late.
+    let deadline = stored.watcher.state.deadline_ahead();
+    stored.wake = deadline.map(|deadline| stored.wake.map_or(deadline, |wake| wake.min(deadline)));
+    stored.update(connection)
 }
 
 /// How many watchers are looked at in one go, at most: neither a look nor the change after it may take long.
@@ -533,7 +537,8 @@ fn overdue(connection: &Connection, now: Timestamp, limit: usize) -> rusqlite::R
         put_off: Vec::new(),
     };
     let mut statement = connection.prepare_cached(
-        "SELECT row, id, deadline FROM watchers WHERE wake < ?1 ORDER BY wake LIMIT ?2",
+        "SELECT w.row, id, deadline FROM watchers w CROSS JOIN timings t ON t.row = w.row \
+         WHERE wake < ?1 ORDER BY wake LIMIT ?2",
     )?;
     let mut rows = statement.query((now.millis(), LOOKED_AT))?;
     while overdue.found.len() < limit
@@ -553,7 +558,8 @@ fn overdue(connection: &Connection, now: Timestamp, limit: usize) -> rusqlite::R
 /// Lets the scheduler look at watchers again when their deadline passes, and never at one that cannot be read.
 fn wake_later(connection: &Connection, put_off: &[i64]) -> rusqlite::Result<()> {
     let mut look = connection.prepare_cached(
-        "SELECT row, id, deadline FROM watchers WHERE row = ?1 AND wake IS NOT NULL",
+        "SELECT w.row, id, deadline FROM watchers w CROSS JOIN timings t ON t.row = w.row \
+         WHERE w.row = ?1 AND wake IS NOT NULL",
     )?;
     let mut wake = connection.prepare_cached("UPDATE watchers SET wake = ?2 WHERE row = ?1")?;
     for number in put_off {

@@ -12,13 +12,26 @@ use crate::ports::Key;
 
 /// A watcher as it is stored: what the domain knows of it, and where it stands in the tables.
 pub(super) struct Stored {
-    pub(super) row: i64,
     pub(super) watcher: Watcher,
     pub(super) wake: Option<Timestamp>,
-    /// The row of its newest event.
-    pub(super) newest: i64,
-    /// How many events it ever had.
-    pub(super) events: i64,
+    pub(super) events: Events,
+}
+
+/// Where a watcher's events are.
+pub(super) struct Events {
+    /// The row of the watcher.
+    pub(super) watcher: i64,
+    /// The row of the newest one.
+    newest: i64,
+    /// How many there ever were.
+    count: i64,
+}
+
+/// As much of a watcher as a trigger in time needs.
+pub(super) struct Timing {
+    pub(super) periodicity: Periodicity,
+    pub(super) deadline: Timestamp,
+    pub(super) events: Events,
 }
 
 const ON_TIME: i64 = 0;
@@ -28,8 +41,10 @@ const PAUSED: i64 = 2;
 macro_rules! select_watcher {
     ($rest:literal) => {
         concat!(
-            "SELECT row, id, slug, name, description, periodicity, recipients, state, deadline, ",
-            "late_notice, wake, last_event, newest, events FROM watchers ",
+            "SELECT w.row, id, slug, name, description, periodicity, recipients, state, deadline, missed, ",
+            "late_notice, wake, last_event, newest, events ",
+            // In this order, whatever the planner thinks of it.
+            "FROM watchers w CROSS JOIN timings t ON t.row = w.row ",
             $rest
         )
     };
@@ -53,8 +68,42 @@ pub(super) fn find(connection: &Connection, key: &Key) -> rusqlite::Result<Optio
 
 pub(super) fn find_row(connection: &Connection, row: i64) -> rusqlite::Result<Option<Stored>> {
     connection
-        .prepare_cached(select_watcher!("WHERE row = ?1"))?
+        .prepare_cached(select_watcher!("WHERE w.row = ?1"))?
         .query_row([row], Stored::read)
+        .optional()
+}
+
+/// What a trigger in time needs of the watcher named by `key`: `None` unless that is there, on time, and named by what
+/// an index has.
+pub(super) fn find_timing(connection: &Connection, key: &Key) -> rusqlite::Result<Option<Timing>> {
+    macro_rules! select_timing {
+        ($column:literal) => {
+            concat!(
+                "SELECT t.row, periodicity, deadline, newest, events FROM watchers w CROSS JOIN timings t ",
+                "ON t.row = w.row WHERE deadline IS NOT NULL AND ",
+                $column,
+                " = ?1"
+            )
+        };
+    }
+    let (sql, value) = match key {
+        Key::Id(id) => (select_timing!("id"), id.as_str()),
+        Key::Slug(slug) => (select_timing!("slug"), slug.as_str()),
+        Key::Name(_) => return Ok(None),
+    };
+    connection
+        .prepare_cached(sql)?
+        .query_row([value], |row| {
+            Ok(Timing {
+                periodicity: read_periodicity(row, 1)?,
+                deadline: Timestamp::from_millis(row.get(2)?),
+                events: Events {
+                    watcher: row.get(0)?,
+                    newest: row.get(3)?,
+                    count: read_count(row, 4)?,
+                },
+            })
+        })
         .optional()
 }
 
@@ -99,65 +148,80 @@ pub(super) fn visit_by_slug(
 
 impl Stored {
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
-        let deadline: Option<i64> = row.get(8)?;
-        let state = match (row.get(7)?, deadline.map(Timestamp::from_millis)) {
-            (ON_TIME, Some(deadline)) => State::OnTime { deadline },
-            (LATE, Some(deadline)) => {
-                let notice: Option<String> = row.get(9)?;
+        let instant = |column| -> rusqlite::Result<_> {
+            let millis: Option<i64> = row.get(column)?;
+            Ok(millis.map(Timestamp::from_millis))
+        };
+        let state = match (row.get(7)?, instant(8)?, instant(9)?) {
+            (ON_TIME, Some(deadline), None) => State::OnTime { deadline },
+            (LATE, None, Some(deadline)) => {
+                let notice: Option<String> = row.get(10)?;
                 State::Late {
                     deadline,
                     notice: notice.and_then(|text| NoticeId::parse(&text)),
                 }
             }
-            (PAUSED, None) => State::Paused,
-            (code, _) => return Err(unreadable(7, Type::Integer, format!("state {code}"))),
+            (PAUSED, None, None) => State::Paused,
+            (code, ..) => return Err(unreadable(7, Type::Integer, format!("state {code}"))),
         };
         let id: String = row.get(1)?;
-        let periodicity: i64 = row.get(5)?;
         let watcher = Watcher {
             id: WatcherId::parse(&id).map_err(|error| unreadable(1, Type::Text, error))?,
             slug: Slug::from_text(row.get(2)?),
             name: Name::from_stored(row.get(3)?),
             description: Description::from_stored(row.get(4)?),
-            periodicity: Periodicity::from_millis(periodicity.try_into().unwrap_or_default())
-                .map_err(|error| unreadable(5, Type::Integer, error))?,
+            periodicity: read_periodicity(row, 5)?,
             recipients: read_recipients(row, 6)?,
             state,
-            last_event: Timestamp::from_millis(row.get(11)?),
+            last_event: Timestamp::from_millis(row.get(12)?),
         };
-        let wake: Option<i64> = row.get(10)?;
         Ok(Self {
-            row: row.get(0)?,
             watcher,
-            wake: wake.map(Timestamp::from_millis),
-            newest: row.get(12)?,
-            events: read_count(row, 13)?,
+            wake: instant(11)?,
+            events: Events {
+                watcher: row.get(0)?,
+                newest: row.get(13)?,
+                count: read_count(row, 14)?,
+            },
         })
     }
 
-    /// Keeps a watcher that is not there yet, without events; the row is chosen here.
-    pub(super) fn insert(&mut self, connection: &Connection) -> rusqlite::Result<()> {
-        connection.prepare_cached(
-            "INSERT INTO watchers (id, slug, name, description, periodicity, recipients, state, deadline, \
-             late_notice, wake, last_event, newest, events) VALUES (:id, :slug, :name, :description, \
-             :periodicity, :recipients, :state, :deadline, :late_notice, :wake, :last_event, :newest, :events)",
-        )?
-        .execute(named_params! {
-            ":id": self.watcher.id.as_str(),
-            ":slug": self.watcher.slug.as_str(),
-            ":name": self.watcher.name.as_str(),
-            ":description": self.watcher.description.as_str(),
-            ":periodicity": millis(self.watcher.periodicity),
-            ":recipients": recipients_json(&self.watcher.recipients),
-            ":state": state_code(self.watcher.state),
-            ":deadline": self.watcher.state.deadline().map(Timestamp::millis),
-            ":late_notice": late_notice(self.watcher.state),
-            ":wake": self.wake.map(Timestamp::millis),
-            ":last_event": self.watcher.last_event.millis(),
-            ":newest": self.newest,
-            ":events": self.events,
-        })?;
-        self.row = connection.last_insert_rowid();
+    /// Keeps a watcher that is not there yet, with its events, the newest first.
+    pub(super) fn insert(
+        connection: &Connection,
+        watcher: &Watcher,
+        history: &[Event],
+    ) -> rusqlite::Result<()> {
+        connection
+            .prepare_cached(
+                "INSERT INTO watchers (id, slug, name, description, recipients, state, missed, late_notice, wake) \
+                 VALUES (:id, :slug, :name, :description, :recipients, :state, :missed, :late_notice, :wake)",
+            )?
+            .execute(named_params! {
+                ":id": watcher.id.as_str(),
+                ":slug": watcher.slug.as_str(),
+                ":name": watcher.name.as_str(),
+                ":description": watcher.description.as_str(),
+                ":recipients": recipients_json(&watcher.recipients),
+                ":state": state_code(watcher.state),
+                ":missed": missed(watcher.state).map(Timestamp::millis),
+                ":late_notice": late_notice(watcher.state),
+                ":wake": watcher.state.deadline_ahead().map(Timestamp::millis),
+            })?;
+        let mut events = Events {
+            watcher: connection.last_insert_rowid(),
+            newest: 0,
+            count: 0,
+        };
+        for event in history.iter().rev() {
+            events.append(connection, event)?;
+        }
+        connection
+            .prepare_cached(
+                "INSERT INTO timings (row, periodicity, deadline, last_event, newest, events) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            )?
+            .execute(events.timing(watcher))?;
         Ok(())
     }
 
@@ -166,71 +230,26 @@ impl Stored {
         connection
             .prepare_cached(
                 "UPDATE watchers SET slug = :slug, name = :name, description = :description, \
-                 periodicity = :periodicity, recipients = :recipients, state = :state, \
-                 deadline = :deadline, late_notice = :late_notice, wake = :wake, \
-                 last_event = :last_event, newest = :newest, events = :events WHERE row = :row",
+                 recipients = :recipients, state = :state, missed = :missed, late_notice = :late_notice, \
+                 wake = :wake WHERE row = :row",
             )?
             .execute(named_params! {
-                ":row": self.row,
+                ":row": self.events.watcher,
                 ":slug": self.watcher.slug.as_str(),
                 ":name": self.watcher.name.as_str(),
                 ":description": self.watcher.description.as_str(),
-                ":periodicity": millis(self.watcher.periodicity),
                 ":recipients": recipients_json(&self.watcher.recipients),
                 ":state": state_code(self.watcher.state),
-                ":deadline": self.watcher.state.deadline().map(Timestamp::millis),
+                ":missed": missed(self.watcher.state).map(Timestamp::millis),
                 ":late_notice": late_notice(self.watcher.state),
                 ":wake": self.wake.map(Timestamp::millis),
-                ":last_event": self.watcher.last_event.millis(),
-                ":newest": self.newest,
-                ":events": self.events,
             })?;
-        Ok(())
-    }
-
-    /// Keeps what a trigger of a watcher on time changes: nothing that an index holds.
-    pub(super) fn update_deadline(
-        &self,
-        connection: &Connection,
-        deadline: Timestamp,
-        last_event: Timestamp,
-    ) -> rusqlite::Result<()> {
         connection
             .prepare_cached(
-                "UPDATE watchers SET deadline = ?2, last_event = ?3, newest = ?4, events = ?5 WHERE row = ?1",
+                "UPDATE timings SET periodicity = ?2, deadline = ?3, last_event = ?4, newest = ?5, \
+                 events = ?6 WHERE row = ?1",
             )?
-            .execute((
-                self.row,
-                deadline.millis(),
-                last_event.millis(),
-                self.newest,
-                self.events,
-            ))?;
-        Ok(())
-    }
-
-    /// Keeps which event is the newest.
-    pub(super) fn update_newest(&self, connection: &Connection) -> rusqlite::Result<()> {
-        connection
-            .prepare_cached("UPDATE watchers SET newest = ?2, events = ?3 WHERE row = ?1")?
-            .execute((self.row, self.newest, self.events))?;
-        Ok(())
-    }
-
-    /// Appends `event` to the history. The watcher's own row has to be kept afterwards.
-    pub(super) fn append(
-        &mut self,
-        connection: &Connection,
-        event: &Event,
-    ) -> rusqlite::Result<()> {
-        let previous = (self.events > 0).then_some(self.newest);
-        self.events += 1;
-        connection
-            .prepare_cached(
-                "INSERT INTO events (watcher, number, previous, at, text) VALUES (?1, ?2, ?3, ?4, ?5)",
-            )?
-            .execute((self.row, self.events, previous, event.at.millis(), &event.text))?;
-        self.newest = connection.last_insert_rowid();
+            .execute(self.events.timing(&self.watcher))?;
         Ok(())
     }
 
@@ -246,7 +265,7 @@ impl Stored {
             connection.prepare_cached("SELECT previous, at, text FROM events WHERE row = ?1")?;
         let newest_at = self.watcher.last_event;
         let mut history = Vec::new();
-        let mut next = Some(self.newest);
+        let mut next = Some(self.events.newest);
         let mut rank = 0;
         while let Some(row) = next
             && history.len() < limit
@@ -280,24 +299,59 @@ impl Stored {
     }
 }
 
-/// Whether two states of a watcher are the same but for its state and its newest event.
-pub(super) fn differ_in_time_only(before: &Watcher, after: &Watcher) -> bool {
-    let Watcher {
-        id,
-        slug,
-        name,
-        description,
-        periodicity,
-        recipients,
-        state: _,
-        last_event: _,
-    } = before;
-    *id == after.id
-        && *slug == after.slug
-        && *name == after.name
-        && *description == after.description
-        && *periodicity == after.periodicity
-        && *recipients == after.recipients
+impl Events {
+    /// Appends `event`. Where the events are has to be kept afterwards.
+    pub(super) fn append(
+        &mut self,
+        connection: &Connection,
+        event: &Event,
+    ) -> rusqlite::Result<()> {
+        let previous = (self.count > 0).then_some(self.newest);
+        self.count += 1;
+        connection
+            .prepare_cached(
+                "INSERT INTO events (watcher, number, previous, at, text) VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .execute((self.watcher, self.count, previous, event.at.millis(), &event.text))?;
+        self.newest = connection.last_insert_rowid();
+        Ok(())
+    }
+
+    /// The row of the timings, column by column.
+    fn timing(&self, watcher: &Watcher) -> (i64, i64, Option<i64>, i64, i64, i64) {
+        (
+            self.watcher,
+            millis(watcher.periodicity),
+            watcher.state.deadline_ahead().map(Timestamp::millis),
+            watcher.last_event.millis(),
+            self.newest,
+            self.count,
+        )
+    }
+}
+
+impl Timing {
+    /// Keeps what a trigger in time changes: nothing that an index holds.
+    pub(super) fn trigger(
+        mut self,
+        connection: &Connection,
+        deadline: Timestamp,
+        event: &Event,
+    ) -> rusqlite::Result<()> {
+        self.events.append(connection, event)?;
+        connection
+            .prepare_cached(
+                "UPDATE timings SET deadline = ?2, last_event = ?3, newest = ?4, events = ?5 WHERE row = ?1",
+            )?
+            .execute((
+                self.events.watcher,
+                deadline.millis(),
+                event.at.millis(),
+                self.events.newest,
+                self.events.count,
+            ))?;
+        Ok(())
+    }
 }
 
 /// A notice as the deliveries table holds it. Its recipients are the rows.
@@ -376,6 +430,13 @@ fn state_code(state: State) -> i64 {
     }
 }
 
+fn missed(state: State) -> Option<Timestamp> {
+    match state {
+        State::Late { deadline, .. } => Some(deadline),
+        State::OnTime { .. } | State::Paused => None,
+    }
+}
+
 fn late_notice(state: State) -> Option<String> {
     match state {
         State::Late { notice, .. } => notice.map(|id| id.to_string()),
@@ -385,6 +446,12 @@ fn late_notice(state: State) -> Option<String> {
 
 fn millis(periodicity: Periodicity) -> i64 {
     i64::try_from(periodicity.millis()).unwrap_or(i64::MAX)
+}
+
+fn read_periodicity(row: &Row<'_>, column: usize) -> rusqlite::Result<Periodicity> {
+    let millis: i64 = row.get(column)?;
+    Periodicity::from_millis(millis.try_into().unwrap_or_default())
+        .map_err(|error| unreadable(column, Type::Integer, error))
 }
 
 fn recipients_json(recipients: &[Recipient]) -> String {

@@ -13,11 +13,12 @@ use rusqlite::{Connection, OpenFlags};
 const APPLICATION_ID: i32 = 0x4e57_6368;
 
 /// The steps from each schema version to the next: the first makes version 1 of an empty file.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("schema.sql"),
     include_str!("schema_2.sql"),
     include_str!("schema_3.sql"),
     include_str!("schema_4.sql"),
+    include_str!("schema_5.sql"),
 ];
 
 /// Why a database file could not be opened.
@@ -105,7 +106,7 @@ fn connect(path: &Path, access: OpenFlags) -> rusqlite::Result<Connection> {
 }
 
 fn configure(connection: &Connection) -> rusqlite::Result<()> {
-    // Small pages: a trigger dirties one page of watchers, wherever that is, and the last one of events.
+    // Small pages: a trigger dirties one page of timings, wherever that is, and the last one of events.
     connection.pragma_update(None, "page_size", 1024)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;

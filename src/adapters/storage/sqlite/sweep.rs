@@ -88,8 +88,8 @@ impl Sweep {
         let mut gone = Vec::new();
         {
             let mut statement = connection.prepare_cached(
-                "SELECT e.row, e.number, e.at, w.events, w.last_event FROM events e LEFT JOIN watchers w \
-                 ON w.row = e.watcher WHERE e.row > ?1 AND e.row <= ?2 ORDER BY e.row LIMIT ?3",
+                "SELECT e.row, e.number, e.at, t.events, t.last_event FROM events e LEFT JOIN timings t \
+                 ON t.row = e.watcher WHERE e.row > ?1 AND e.row <= ?2 ORDER BY e.row LIMIT ?3",
             )?;
             let mut rows = statement.query((from, end, limit))?;
             while let Some(row) = rows.next()? {
