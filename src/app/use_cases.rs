@@ -329,7 +329,7 @@ impl NightsWatch {
     async fn change(&self, key: &Key, action: &Action) -> Result<Record, UseCaseError> {
         let done = self.transact(key, action, Detail::Full).await?;
         let watcher = done.watcher.ok_or_else(|| {
-            let error = StoreError::Corrupt("it withholds what was asked for".to_owned());
+            let error = StoreError::outcome_unknown("the watcher was not handed out");
             self.failed(&self.writing, error)
         })?;
         Ok(Record {

@@ -193,7 +193,7 @@ pub enum Key {
 /// How much of a watcher a caller wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Detail {
-    /// The watcher without its history.
+    /// The watcher without its history; of a trigger in time perhaps only what it did.
     Summary,
     /// The watcher with its history.
     Full,

@@ -22,7 +22,7 @@ async fn a_task_that_found_nobody_in_an_outage_has_a_grace_from_the_first_reques
     let directory = directory();
     let settings = "[monitor]\noutage_grace = 600\n";
     let program = Program::start(directory.path(), settings).await;
-    let id = program.create("Backup", "0.2", &[]).await;
+    let id = program.create("Backup", "20", &[]).await;
     program.kill().await;
     // As if it had been away for a minute.
     let database = rusqlite::Connection::open(directory.path().join("nights-watch.db"));

@@ -230,13 +230,26 @@ async fn what_waits_behind_a_delivery_that_cannot_be_read_is_made() {
 }
 
 #[tokio::test]
-async fn a_watcher_that_cannot_be_read_is_not_overdue_for_ever() {
+async fn a_watcher_that_cannot_be_read_is_looked_at_again_when_somebody_may_have_mended_it() {
     let place = Place::new();
     let store = place.open();
     insert(&store, "aaaaaaaa", "One").await;
-    place.run("UPDATE watchers SET id = 'BAD'");
-    assert_eq!(store.overdue(at(61), 10).await.expect("it answers"), vec![]);
-    assert_eq!(store.next_deadline().await.expect("it answers"), None);
+    for (damage, repair) in [
+        (
+            "UPDATE watchers SET id = 'BAD'",
+            "UPDATE watchers SET id = 'aaaaaaaa'",
+        ),
+        ("UPDATE timings SET row = 2", "UPDATE timings SET row = 1"),
+    ] {
+        place.run("UPDATE watchers SET wake = 0");
+        place.run(damage);
+        assert_eq!(store.overdue(at(61), 10).await.expect("it answers"), vec![]);
+        let next = store.next_deadline().await.expect("it answers");
+        assert_eq!(next, Some(at(3_661)), "{damage}");
+        place.run(repair);
+        let overdue = store.overdue(at(3_662), 10).await.expect("it answers");
+        assert_eq!(overdue, [id("aaaaaaaa")], "{damage}");
+    }
 }
 
 #[tokio::test]
@@ -451,7 +464,7 @@ async fn a_database_from_before_triggers_had_a_table_of_their_own_is_brought_for
         place.run(step);
     }
     place.run("PRAGMA application_id = 0x4e576368; PRAGMA user_version = 4");
-    // The rows from 10 on were given out, and those watchers deleted; their events wait for the sweep.
+    // Row 30 was given out once, and that watcher deleted; its event waits for the sweep.
     place.run(
         "INSERT INTO watchers VALUES (30, 'zzzzzzzz', 'gone', 'Gone', '', 1000, '[]', 2, NULL, NULL, NULL, 0, 1, 1); \
          DELETE FROM watchers; \
@@ -841,6 +854,9 @@ async fn rows_of_somebody_else_are_read_or_called_corrupt() {
         }
     }
     assert!(corrupt > 30, "{corrupt}");
+    original.run("DELETE FROM timings");
+    let corrupt = count_corrupt(&original.open(), late.id, "DELETE FROM timings").await;
+    assert!(corrupt > 3, "{corrupt}");
 }
 
 /// Asks a store everything, and returns how often it said that something is corrupt; it may say nothing worse.

@@ -253,10 +253,10 @@ pub(super) fn reports(
     watcher: WatcherId,
 ) -> rusqlite::Result<Vec<DeliveryReport>> {
     let (found, leases) = claims.as_of(|| rows::find(connection, &Key::Id(watcher)))?;
-    let Some(Stored { events, .. }) = found else {
+    let Some(Stored { place, .. }) = found else {
         return Ok(Vec::new());
     };
-    let watcher = events.watcher;
+    let watcher = place.row;
     let mut owed = connection.prepare_cached(
         "SELECT row, notice, recipient, attempts, due, failure FROM deliveries \
          WHERE watcher = ?1 AND refused IS NULL",

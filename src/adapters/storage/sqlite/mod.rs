@@ -19,6 +19,7 @@ mod writer;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, ffi};
@@ -172,7 +173,7 @@ impl WatcherStore for SqliteStore {
         let Record { watcher, history } = record.clone();
         self.writer
             .run(
-                move |connection| match Stored::insert(connection, &watcher, &history) {
+                move |connection| match rows::insert(connection, &watcher, &history) {
                     Err(error) if is_taken(&error, "watchers.id") => Ok(Err(InsertError::IdTaken)),
                     Err(error) if is_taken(&error, "watchers.slug") => {
                         Ok(Err(InsertError::SlugTaken))
@@ -208,7 +209,7 @@ impl WatcherStore for SqliteStore {
                 };
                 // Before anything is written, so that an event that cannot be read spoils nothing.
                 let mut history = read_history(connection, &stored, policy, detail)?;
-                let row = stored.events.watcher;
+                let row = stored.place.row;
                 match keep(connection, stored, &change) {
                     Err(error) if is_taken(&error, "watchers.slug") => {
                         return Ok(Err(TransactError::SlugTaken));
@@ -290,7 +291,7 @@ impl WatcherStore for SqliteStore {
                     "DELETE FROM timings WHERE row = ?1",
                     "DELETE FROM watchers WHERE row = ?1",
                 ] {
-                    let row = stored.events.watcher;
+                    let row = stored.place.row;
                     connection.prepare_cached(sql)?.execute([row])?;
                 }
                 Ok(true)
@@ -314,7 +315,7 @@ impl WatcherStore for SqliteStore {
                 return Ok(found);
             }
             self.writer
-                .run(move |connection| wake_later(connection, &put_off))
+                .run(move |connection| wake_later(connection, &put_off, now))
                 .await?;
         }
     }
@@ -485,7 +486,8 @@ fn read_history(
 }
 
 /// Triggers the watcher named by `key`, if that is on time, by reading and writing as little as that takes. Returns
-/// `None`, and has changed nothing, if it takes more.
+/// `None`, and has changed nothing, if it takes more. Whether the rest of the watcher can be read is seen when somebody
+/// needs it: a task that has run is not to suffer for that.
 fn trigger_in_time(
     connection: &Connection,
     key: &Key,
@@ -497,7 +499,7 @@ fn trigger_in_time(
     };
     let before = timing.deadline;
     match Watcher::trigger_in_time(before, timing.periodicity, comment, now) {
-        // The scheduler wakes for the deadline that was: one before that takes more.
+        // For an earlier deadline than before the scheduler has to wake earlier, which takes more.
         Some((after, event)) if after >= before => {
             timing.trigger(connection, after, &event)?;
             Ok(Some(Transacted::in_time(before, after, event)))
@@ -512,7 +514,7 @@ fn keep(connection: &Connection, mut stored: Stored, change: &Change) -> rusqlit
         return Ok(());
     }
     if let Some(event) = &change.event {
-        stored.events.append(connection, event)?;
+        stored.place.append(connection, event)?;
     }
     stored.watcher = change.watcher.clone();
     // The scheduler may look too early, never too late.
@@ -537,7 +539,7 @@ fn overdue(connection: &Connection, now: Timestamp, limit: usize) -> rusqlite::R
         put_off: Vec::new(),
     };
     let mut statement = connection.prepare_cached(
-        "SELECT w.row, id, deadline FROM watchers w CROSS JOIN timings t ON t.row = w.row \
+        "SELECT w.row, id, deadline FROM watchers w LEFT JOIN timings t ON t.row = w.row \
          WHERE wake < ?1 ORDER BY wake LIMIT ?2",
     )?;
     let mut rows = statement.query((now.millis(), LOOKED_AT))?;
@@ -555,10 +557,13 @@ fn overdue(connection: &Connection, now: Timestamp, limit: usize) -> rusqlite::R
     Ok(overdue)
 }
 
-/// Lets the scheduler look at watchers again when their deadline passes, and never at one that cannot be read.
-fn wake_later(connection: &Connection, put_off: &[i64]) -> rusqlite::Result<()> {
+/// How long nobody looks at a watcher that cannot be read: somebody may have mended it by then.
+const UNREADABLE: Duration = Duration::from_hours(1);
+
+/// Lets the scheduler look at watchers again when their deadline passes, or much later at one that cannot be read.
+fn wake_later(connection: &Connection, put_off: &[i64], now: Timestamp) -> rusqlite::Result<()> {
     let mut look = connection.prepare_cached(
-        "SELECT w.row, id, deadline FROM watchers w CROSS JOIN timings t ON t.row = w.row \
+        "SELECT w.row, id, deadline FROM watchers w LEFT JOIN timings t ON t.row = w.row \
          WHERE w.row = ?1 AND wake IS NOT NULL",
     )?;
     let mut wake = connection.prepare_cached("UPDATE watchers SET wake = ?2 WHERE row = ?1")?;
@@ -566,10 +571,10 @@ fn wake_later(connection: &Connection, put_off: &[i64]) -> rusqlite::Result<()> 
         let deadline = look.query_row([number], rows::read_deadline).optional();
         let deadline = match deadline {
             Ok(None) => continue,
-            Ok(Some((_, deadline))) => Some(deadline),
+            Ok(Some((_, deadline))) => deadline,
             Err(error) if is_corruption(&error) => {
                 tracing::error!(number, %error, "a watcher in the database cannot be watched");
-                None
+                now.after(UNREADABLE).millis()
             }
             Err(error) => return Err(error),
         };

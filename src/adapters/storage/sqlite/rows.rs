@@ -14,24 +14,23 @@ use crate::ports::Key;
 pub(super) struct Stored {
     pub(super) watcher: Watcher,
     pub(super) wake: Option<Timestamp>,
-    pub(super) events: Events,
+    pub(super) place: Place,
 }
 
-/// Where a watcher's events are.
-pub(super) struct Events {
-    /// The row of the watcher.
-    pub(super) watcher: i64,
-    /// The row of the newest one.
+/// Where a watcher and its events are.
+pub(super) struct Place {
+    pub(super) row: i64,
+    /// The row of the newest event.
     newest: i64,
-    /// How many there ever were.
-    count: i64,
+    /// How many events there ever were.
+    events: i64,
 }
 
-/// As much of a watcher as a trigger in time needs.
+/// As much of a watcher on time as a trigger in time needs.
 pub(super) struct Timing {
     pub(super) periodicity: Periodicity,
     pub(super) deadline: Timestamp,
-    pub(super) events: Events,
+    place: Place,
 }
 
 const ON_TIME: i64 = 0;
@@ -43,8 +42,7 @@ macro_rules! select_watcher {
         concat!(
             "SELECT w.row, id, slug, name, description, periodicity, recipients, state, deadline, missed, ",
             "late_notice, wake, last_event, newest, events ",
-            // In this order, whatever the planner thinks of it.
-            "FROM watchers w CROSS JOIN timings t ON t.row = w.row ",
+            "FROM watchers w LEFT JOIN timings t ON t.row = w.row ",
             $rest
         )
     };
@@ -73,38 +71,88 @@ pub(super) fn find_row(connection: &Connection, row: i64) -> rusqlite::Result<Op
         .optional()
 }
 
-/// What a trigger in time needs of the watcher named by `key`: `None` unless that is there, on time, and named by what
-/// an index has.
+/// What a trigger in time needs of the watcher named by `key`: `None` if that is not there, or not on time.
 pub(super) fn find_timing(connection: &Connection, key: &Key) -> rusqlite::Result<Option<Timing>> {
     macro_rules! select_timing {
-        ($column:literal) => {
+        ($condition:literal) => {
             concat!(
-                "SELECT t.row, periodicity, deadline, newest, events FROM watchers w CROSS JOIN timings t ",
-                "ON t.row = w.row WHERE deadline IS NOT NULL AND ",
-                $column,
-                " = ?1"
+                "SELECT t.row, periodicity, deadline, newest, events ",
+                // In this order, whatever the planner thinks of it.
+                "FROM watchers w CROSS JOIN timings t ON t.row = w.row ",
+                "WHERE deadline IS NOT NULL AND ",
+                $condition
             )
         };
     }
-    let (sql, value) = match key {
-        Key::Id(id) => (select_timing!("id"), id.as_str()),
-        Key::Slug(slug) => (select_timing!("slug"), slug.as_str()),
-        Key::Name(_) => return Ok(None),
-    };
-    connection
-        .prepare_cached(sql)?
-        .query_row([value], |row| {
-            Ok(Timing {
-                periodicity: read_periodicity(row, 1)?,
-                deadline: Timestamp::from_millis(row.get(2)?),
-                events: Events {
-                    watcher: row.get(0)?,
-                    newest: row.get(3)?,
-                    count: read_count(row, 4)?,
-                },
-            })
+    let read = |row: &Row<'_>| {
+        Ok(Timing {
+            periodicity: read_periodicity(row, 1)?,
+            deadline: Timestamp::from_millis(row.get(2)?),
+            place: Place {
+                row: row.get(0)?,
+                newest: row.get(3)?,
+                events: read_count(row, 4)?,
+            },
         })
-        .optional()
+    };
+    let found = match key {
+        Key::Id(id) => connection
+            .prepare_cached(select_timing!("id = ?1"))?
+            .query_row([id.as_str()], read),
+        Key::Slug(slug) => connection
+            .prepare_cached(select_timing!("slug = ?1"))?
+            .query_row([slug.as_str()], read),
+        Key::Name(name) => connection
+            .prepare_cached(select_timing!("slug = ?1 AND name = ?2"))?
+            .query_row([Slug::of(name).as_str(), name.as_str()], read),
+    };
+    found.optional()
+}
+
+/// Keeps a watcher that is not there yet, with its history.
+pub(super) fn insert(
+    connection: &Connection,
+    watcher: &Watcher,
+    history: &[Event],
+) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO watchers (id, slug, name, description, recipients, state, missed, late_notice, wake) \
+             VALUES (:id, :slug, :name, :description, :recipients, :state, :missed, :late_notice, :wake)",
+        )?
+        .execute(named_params! {
+            ":id": watcher.id.as_str(),
+            ":slug": watcher.slug.as_str(),
+            ":name": watcher.name.as_str(),
+            ":description": watcher.description.as_str(),
+            ":recipients": recipients_json(&watcher.recipients),
+            ":state": state_code(watcher.state),
+            ":missed": missed(watcher.state).map(Timestamp::millis),
+            ":late_notice": late_notice(watcher.state),
+            ":wake": watcher.state.deadline_ahead().map(Timestamp::millis),
+        })?;
+    let mut place = Place {
+        row: connection.last_insert_rowid(),
+        newest: 0,
+        events: 0,
+    };
+    for event in history.iter().rev() {
+        place.append(connection, event)?;
+    }
+    connection
+        .prepare_cached(
+            "INSERT INTO timings (row, periodicity, deadline, last_event, newest, events) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?
+        .execute((
+            place.row,
+            millis(watcher.periodicity),
+            watcher.state.deadline_ahead().map(Timestamp::millis),
+            watcher.last_event.millis(),
+            place.newest,
+            place.events,
+        ))?;
+    Ok(())
 }
 
 /// Hands `visit` the watchers that can match `filter` and come after the slug `after`, in the order of their
@@ -178,51 +226,12 @@ impl Stored {
         Ok(Self {
             watcher,
             wake: instant(11)?,
-            events: Events {
-                watcher: row.get(0)?,
+            place: Place {
+                row: row.get(0)?,
                 newest: row.get(13)?,
-                count: read_count(row, 14)?,
+                events: read_count(row, 14)?,
             },
         })
-    }
-
-    /// Keeps a watcher that is not there yet, with its events, the newest first.
-    pub(super) fn insert(
-        connection: &Connection,
-        watcher: &Watcher,
-        history: &[Event],
-    ) -> rusqlite::Result<()> {
-        connection
-            .prepare_cached(
-                "INSERT INTO watchers (id, slug, name, description, recipients, state, missed, late_notice, wake) \
-                 VALUES (:id, :slug, :name, :description, :recipients, :state, :missed, :late_notice, :wake)",
-            )?
-            .execute(named_params! {
-                ":id": watcher.id.as_str(),
-                ":slug": watcher.slug.as_str(),
-                ":name": watcher.name.as_str(),
-                ":description": watcher.description.as_str(),
-                ":recipients": recipients_json(&watcher.recipients),
-                ":state": state_code(watcher.state),
-                ":missed": missed(watcher.state).map(Timestamp::millis),
-                ":late_notice": late_notice(watcher.state),
-                ":wake": watcher.state.deadline_ahead().map(Timestamp::millis),
-            })?;
-        let mut events = Events {
-            watcher: connection.last_insert_rowid(),
-            newest: 0,
-            count: 0,
-        };
-        for event in history.iter().rev() {
-            events.append(connection, event)?;
-        }
-        connection
-            .prepare_cached(
-                "INSERT INTO timings (row, periodicity, deadline, last_event, newest, events) \
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            )?
-            .execute(events.timing(watcher))?;
-        Ok(())
     }
 
     /// Keeps all of a watcher that is there.
@@ -234,7 +243,7 @@ impl Stored {
                  wake = :wake WHERE row = :row",
             )?
             .execute(named_params! {
-                ":row": self.events.watcher,
+                ":row": self.place.row,
                 ":slug": self.watcher.slug.as_str(),
                 ":name": self.watcher.name.as_str(),
                 ":description": self.watcher.description.as_str(),
@@ -249,7 +258,14 @@ impl Stored {
                 "UPDATE timings SET periodicity = ?2, deadline = ?3, last_event = ?4, newest = ?5, \
                  events = ?6 WHERE row = ?1",
             )?
-            .execute(self.events.timing(&self.watcher))?;
+            .execute((
+                self.place.row,
+                millis(self.watcher.periodicity),
+                self.watcher.state.deadline_ahead().map(Timestamp::millis),
+                self.watcher.last_event.millis(),
+                self.place.newest,
+                self.place.events,
+            ))?;
         Ok(())
     }
 
@@ -265,7 +281,7 @@ impl Stored {
             connection.prepare_cached("SELECT previous, at, text FROM events WHERE row = ?1")?;
         let newest_at = self.watcher.last_event;
         let mut history = Vec::new();
-        let mut next = Some(self.events.newest);
+        let mut next = Some(self.place.newest);
         let mut rank = 0;
         while let Some(row) = next
             && history.len() < limit
@@ -299,34 +315,22 @@ impl Stored {
     }
 }
 
-impl Events {
-    /// Appends `event`. Where the events are has to be kept afterwards.
+impl Place {
+    /// Appends `event` to the history. The place has to be kept afterwards.
     pub(super) fn append(
         &mut self,
         connection: &Connection,
         event: &Event,
     ) -> rusqlite::Result<()> {
-        let previous = (self.count > 0).then_some(self.newest);
-        self.count += 1;
+        let previous = (self.events > 0).then_some(self.newest);
+        self.events += 1;
         connection
             .prepare_cached(
                 "INSERT INTO events (watcher, number, previous, at, text) VALUES (?1, ?2, ?3, ?4, ?5)",
             )?
-            .execute((self.watcher, self.count, previous, event.at.millis(), &event.text))?;
+            .execute((self.row, self.events, previous, event.at.millis(), &event.text))?;
         self.newest = connection.last_insert_rowid();
         Ok(())
-    }
-
-    /// The row of the timings, column by column.
-    fn timing(&self, watcher: &Watcher) -> (i64, i64, Option<i64>, i64, i64, i64) {
-        (
-            self.watcher,
-            millis(watcher.periodicity),
-            watcher.state.deadline_ahead().map(Timestamp::millis),
-            watcher.last_event.millis(),
-            self.newest,
-            self.count,
-        )
     }
 }
 
@@ -338,17 +342,17 @@ impl Timing {
         deadline: Timestamp,
         event: &Event,
     ) -> rusqlite::Result<()> {
-        self.events.append(connection, event)?;
+        self.place.append(connection, event)?;
         connection
             .prepare_cached(
                 "UPDATE timings SET deadline = ?2, last_event = ?3, newest = ?4, events = ?5 WHERE row = ?1",
             )?
             .execute((
-                self.events.watcher,
+                self.place.row,
                 deadline.millis(),
                 event.at.millis(),
-                self.events.newest,
-                self.events.count,
+                self.place.newest,
+                self.place.events,
             ))?;
         Ok(())
     }
