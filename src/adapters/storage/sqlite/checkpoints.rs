@@ -40,7 +40,7 @@ impl Checkpoints {
     const EVERY: usize = 64;
     /// The same in a crowd: each call costs something, and what is in a hurry waits behind the crowd anyway. Many of so
     /// many changes have hit the same pages, or neighbouring ones, which are written once.
-    const EVERY_IN_CROWD: usize = 4_096;
+    const EVERY_IN_CROWD: usize = 16_384;
 
     /// Starts the thread for the database at `path`, which is open as `file`.
     pub(super) fn start(path: &Path, file: Arc<File>) -> io::Result<Self> {
@@ -93,22 +93,21 @@ impl Drop for Checkpoints {
 /// Whether many change something at once.
 #[derive(Default)]
 struct Crowd {
-    /// How many there were of late: each commit leaves a part less of those before it.
+    /// How many there were of late, on average and `SLOWNESS` times as much.
     of_late: usize,
 }
 
 impl Crowd {
-    /// More than so many at once are a crowd.
-    const MANY: usize = 32;
-    /// A crowd does not come to each commit in the same number: after many come few. So that those count as a crowd too,
-    /// not more than one of so many is forgotten each time.
-    const PART: usize = 16;
+    /// More than so many at once, on average, are a crowd.
+    const MANY: usize = 24;
+    /// A crowd does not come to each commit in the same number, after many come few; and where there is no crowd, many
+    /// may wait for once because the disk was slow. So each commit counts for one part in so many.
+    const SLOWNESS: usize = 16;
 
     /// Notes how many have shared a commit or waited behind it.
     fn is_there(&mut self, at_once: usize) -> bool {
-        let forgotten = self.of_late.div_ceil(Self::PART);
-        self.of_late = at_once.max(self.of_late - forgotten);
-        self.of_late > Self::MANY
+        self.of_late = self.of_late - self.of_late / Self::SLOWNESS + at_once;
+        self.of_late > Self::MANY * Self::SLOWNESS
     }
 }
 
@@ -178,19 +177,35 @@ fn pass(connection: &Connection) -> rusqlite::Result<i64> {
 mod tests {
     use super::*;
 
+    /// A crowd after so many commits with each of these numbers in turn.
+    fn crowd_after(rounds: usize, numbers: &[usize]) -> Crowd {
+        let mut crowd = Crowd::default();
+        for at_once in numbers.repeat(rounds) {
+            crowd.is_there(at_once);
+        }
+        crowd
+    }
+
     #[test]
     fn a_crowd_is_one_also_while_few_of_it_are_there() {
-        let mut crowd = Crowd::default();
-        assert!(!crowd.is_there(Crowd::MANY));
-        for at_once in [60, 4, 30, 3, 40, 20, 2, 50] {
+        let uneven = [60, 4, 50, 3, 60, 20, 2, 50];
+        let mut crowd = crowd_after(10, &uneven);
+        for at_once in uneven {
             assert!(crowd.is_there(at_once), "{at_once}");
         }
     }
 
     #[test]
+    fn many_who_have_waited_for_once_are_no_crowd() {
+        let mut crowd = crowd_after(100, &[12]);
+        for at_once in [64, 12, 12] {
+            assert!(!crowd.is_there(at_once), "{at_once}");
+        }
+    }
+
+    #[test]
     fn a_crowd_is_over_some_commits_after_it_has_gone() {
-        let mut crowd = Crowd::default();
-        assert!(crowd.is_there(64));
+        let mut crowd = crowd_after(100, &[64]);
         let still = (0..1_000).take_while(|_| crowd.is_there(1)).count();
         assert!((1..=20).contains(&still), "{still}");
     }
