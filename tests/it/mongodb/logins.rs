@@ -43,7 +43,9 @@ async fn refusal(settings: &str) -> String {
     );
     assert!(!output.status.success());
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    let said: Vec<&str> = said.lines().filter(|line| !line.contains("WARN")).collect();
+    // The driver sometimes trips over its own end, when nobody waits for a connection any more.
+    let is_said = |line: &&str| !line.contains("WARN") && !line.contains("connection_requester.rs");
+    let said: Vec<&str> = said.lines().filter(is_said).collect();
     println!("{said:?}");
     let [line] = *said else { panic!("{said:?}") };
     assert!(line.starts_with("nights-watch: [mongodb]: "), "{line}");
