@@ -42,8 +42,7 @@ use self::operations::{Operation, Turns, random};
 use self::servers::{Server, Strays};
 use self::table::{Question, Table};
 use crate::domain::{
-    Action, Change, Event, Filter, HistoryPolicy, Notice, Recipient, Slug, State, Timestamp,
-    WatcherId,
+    Action, Event, Filter, HistoryPolicy, Notice, Recipient, Slug, Timestamp, WatcherId,
 };
 use crate::ports::{
     Census, Claim, Delivery, DeliveryKey, DeliveryReport, Detail, InsertError, Key, Outcome,
@@ -515,7 +514,7 @@ impl WatcherStore for MongoStore {
         let _begun = self.begin()?;
         let mut patience = Patience::new();
         let _turn = self.turns.take(text_of(key), &patience).await?;
-        let mut operation: Operation<(State, Change, Vec<Event>)> = Operation::new();
+        let mut operation: Operation<Transacted> = Operation::new();
         let mut filter = filter_of(key);
         let ample = Room::new(self.policy);
         let mut room = ample;
@@ -528,7 +527,7 @@ impl WatcherStore for MongoStore {
                 watcher,
                 books: base,
             } = Stored::read(&document)?;
-            if let Some((before, change, mut history)) = operation.done(&base)? {
+            if let Some(mut done) = operation.done(&base)? {
                 if !self
                     .confirm(watcher.id, operation.token, &mut patience)
                     .await?
@@ -536,21 +535,20 @@ impl WatcherStore for MongoStore {
                     continue;
                 }
                 if detail == Detail::Full {
-                    history = read_history(&document, None, self.policy);
-                    let event = change.event.as_ref();
+                    let mut history = read_history(&document, None, self.policy);
+                    let event = done.event.as_ref();
                     let newer = history.iter().position(|found| Some(found) == event);
-                    history = history.split_off(newer.unwrap_or(0));
+                    done.history = history.split_off(newer.unwrap_or(0));
                 }
-                return Ok(Transacted::new(before, change, history));
+                return Ok(done);
             }
             let change = watcher.apply(action, now)?;
             let history = match detail {
                 Detail::Summary => Vec::new(),
                 Detail::Full => read_history(&document, change.event.as_ref(), self.policy),
             };
-            let before = watcher.state;
             if change.watcher == watcher && change.event.is_none() && change.notices.is_empty() {
-                return Ok(Transacted::new(before, change, history));
+                return Ok(Transacted::new(watcher.state, change, history));
             }
             let mut update = Update::of_watcher(&watcher, &change.watcher);
             if change.event.is_some() || room != ample {
@@ -558,13 +556,13 @@ impl WatcherStore for MongoStore {
             }
             base.clone().owe(&change.notices, now, room, &mut update);
             let update = update.into_document(&base, operation.token);
+            let done = Transacted::new(watcher.state, change, history);
             match self.write(&base, update, &patience).await {
-                Ok(true) => return Ok(Transacted::new(before, change, history)),
+                Ok(true) => return Ok(done),
                 Ok(false) => patience.after_losing().await?,
                 Err(failure) if failure.is_duplicate_key() => return Err(TransactError::SlugTaken),
                 Err(failure) if failure.is_too_large() && room.shrink() => {}
                 Err(failure) => {
-                    let done = (before, change, history);
                     operation
                         .failed(failure, &base, done, &mut patience)
                         .await?;
