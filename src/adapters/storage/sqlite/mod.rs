@@ -76,12 +76,13 @@ impl SqliteStore {
         observer: Arc<dyn StoreObserver>,
     ) -> Result<Self, OpenError> {
         let lock = Arc::new(schema::lock(path)?);
-        let connection = schema::open_writer(path)?;
+        let mut connection = schema::open_writer(path)?;
         let refused = |error| OpenError::File(path.to_owned(), error);
         let housekeeping = Housekeeping {
             observer,
             sweep: Sweep::new(policy),
-            checkpoints: Checkpoints::start(path, Arc::clone(&lock)).map_err(refused)?,
+            checkpoints: Checkpoints::start(path, Arc::clone(&lock), &mut connection)
+                .map_err(refused)?,
         };
         let (writer, thread) = Writer::start(connection, lock, housekeeping).map_err(refused)?;
         Ok(Self {
@@ -110,7 +111,7 @@ impl writer::Housekeeping for Housekeeping {
 
     fn after_commit(&mut self, connection: &Connection, jobs: usize, waiting: usize) {
         self.observer.committed(jobs, waiting);
-        self.checkpoints.after_commit(connection, jobs, waiting);
+        self.checkpoints.after_commit(connection);
     }
 }
 
