@@ -692,9 +692,10 @@ async fn the_journal_begins_anew_while_somebody_writes_on() {
     let store = Arc::new(place.open());
     let (watcher, _) = insert(&store, "aaaaaaaa", "Busy").await;
     trigger_often(&store, watcher.id, 300_000).await;
-    // It would be about 198 MB long by now.
+    // It would be about 198 MB long by now. It has been long, or others than the thread would have moved it.
     let journal = std::fs::metadata(place.path().with_extension("db-wal")).unwrap();
-    assert!(journal.len() < 128 << 20, "{} bytes", journal.len());
+    let length = journal.len();
+    assert!((64 << 20..128 << 20).contains(&length), "{length} bytes");
     store.close().await;
     assert_eq!(place.count("SELECT events FROM timings"), 300_001);
 }

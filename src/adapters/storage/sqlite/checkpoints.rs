@@ -27,8 +27,8 @@ use crate::app::trouble::Trouble;
 pub(super) struct Checkpoints {
     /// The length of the journal in pages, as SQLite tells it with each commit.
     length: Arc<AtomicUsize>,
-    /// What that was when the thread was called last; 0 if the journal has begun anew since.
-    called_at: usize,
+    /// At what length the thread is to be called.
+    call_at: usize,
     /// Wakes the thread; `None` once that is to end.
     bell: Option<SyncSender<()>>,
     /// Set by the thread when the writer can move the rest.
@@ -41,7 +41,9 @@ impl Checkpoints {
     /// hit twice by then. Alerts that come during a step are later, but there are few steps: with small ones, half of all
     /// alerts were later.
     const STEP: usize = 65_536;
-    /// With so many pages the thread has failed, or does not keep up, and the writer does its work.
+    /// After so many more it is called again if the journal has not begun anew, for which no reader may be in the way.
+    const AGAIN: usize = 16_384;
+    /// With so many pages the thread has failed, does not keep up or is held up by readers, and the writer helps it.
     const TOO_LONG: usize = 256_000;
 
     /// Starts the thread for the database at `path`, which is open as `file` and written to by `connection`.
@@ -66,7 +68,7 @@ impl Checkpoints {
             .spawn(move || run(&path, &file, &calls, &almost_done))?;
         Ok(Self {
             length,
-            called_at: 0,
+            call_at: Self::STEP,
             bell: Some(bell),
             is_almost_done,
             thread: Some(thread),
@@ -76,14 +78,16 @@ impl Checkpoints {
     /// Calls the thread if enough has been written since the last time, and moves what it has left.
     pub(super) fn after_commit(&mut self, connection: &Connection) {
         let length = self.length.load(Ordering::Relaxed);
-        if length < self.called_at {
-            self.called_at = 0;
+        if length + Self::AGAIN < self.call_at {
+            // It has begun anew.
+            self.call_at = Self::STEP;
         }
         if self.is_almost_done.swap(false, Ordering::Relaxed) || length >= Self::TOO_LONG {
             // If that fails, the next round of the thread says so.
             let _ = pass(connection);
-        } else if length - self.called_at >= Self::STEP {
-            self.called_at = length;
+        }
+        if length >= self.call_at {
+            self.call_at = length + Self::AGAIN;
             if let Some(bell) = &self.bell {
                 // If it cannot be heard, the thread has been called already.
                 let _ = bell.try_send(());
@@ -105,7 +109,7 @@ impl Drop for Checkpoints {
 /// The priority of what can wait.
 #[cfg(target_os = "linux")]
 const LOWEST: i32 = 19;
-/// So few of them the writer moves itself.
+/// So few pages the writer moves itself.
 const FEW: i64 = 256;
 /// How many passes are made of one call, at most. Each is shorter than the one before it, unless the disk is slow.
 const PASSES: usize = 8;
@@ -118,42 +122,56 @@ fn run(path: &Path, file: &File, calls: &Receiver<()>, is_almost_done: &AtomicBo
     let mut connection = None;
     while calls.recv().is_ok() {
         match passes(path, file, &mut connection) {
-            Ok(()) => {
+            Ok(almost) => {
                 trouble.is_over();
-                is_almost_done.store(true, Ordering::Relaxed);
+                is_almost_done.store(almost, Ordering::Relaxed);
             }
             Err(error) => trouble.is_on(&*error),
         }
     }
 }
 
-/// Moves what there is, and what comes meanwhile, until what is left is little; unless the disk is slow.
+/// Moves what there is, and what comes meanwhile. Returns whether the writer can move the rest, which is little unless the
+/// disk is slow. It cannot while a reader needs the tables as they are.
 fn passes(
     path: &Path,
     file: &File,
     connection: &mut Option<Connection>,
-) -> Result<(), Box<dyn Error>> {
+) -> Result<bool, Box<dyn Error>> {
     let connection = match connection {
         Some(connection) => connection,
         None => connection.insert(schema::open_checkpointer(path)?),
     };
-    let mut moved = 0;
+    let mut before = 0;
     for _ in 0..PASSES {
-        let before = moved;
-        moved = pass(connection)?;
+        let Some(Moved { pages, left }) = pass(connection)? else {
+            return Ok(false);
+        };
         file.sync_data()?;
         // Also if the journal has begun anew meanwhile.
-        if moved < before + FEW {
-            break;
+        if pages < before + FEW {
+            return Ok(left < FEW);
         }
+        before = pages;
     }
-    Ok(())
+    Ok(true)
 }
 
-/// Moves what was committed before it began, without waiting for anybody. Returns how many pages of the journal
-/// have been moved since that began anew.
-fn pass(connection: &Connection) -> rusqlite::Result<i64> {
+/// How far the journal has been moved since it began anew.
+struct Moved {
+    pages: i64,
+    /// The pages that were committed before the pass began, and could not be moved.
+    left: i64,
+}
+
+/// Moves what was committed before it began, without waiting for anybody. Returns `None` if another connection does the
+/// same.
+fn pass(connection: &Connection) -> rusqlite::Result<Option<Moved>> {
     connection
         .prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?
-        .query_row([], |row| row.get(2))
+        .query_row([], |row| {
+            let (length, pages): (i64, i64) = (row.get(1)?, row.get(2)?);
+            let left = length - pages;
+            Ok((pages >= 0).then_some(Moved { pages, left }))
+        })
 }
