@@ -2,7 +2,8 @@
 //!
 //! That must not make the writer wait, and an alert with it: a thread of its own does the work, and sees it on the disk
 //! before it begins with more. It moves much at a time, since most of the cost lies in writing to the disk what is
-//! scattered over the tables, and the more changes are moved at once, the more of them have hit the same page.
+//! scattered over the tables, and the more changes are moved at once, the more of them have hit the same page. But the
+//! disk gets it little by little, because a commit that comes meanwhile waits for what the disk has already got.
 //!
 //! The journal begins anew only when all of it has been moved, which never happens while somebody writes on. So when it
 //! has become long, the thread makes several passes, each over what was written during the one before it, and when
@@ -16,7 +17,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
+use memmap2::MmapOptions;
 use rusqlite::Connection;
 use rusqlite::hooks::Wal;
 
@@ -38,8 +41,7 @@ pub(super) struct Checkpoints {
 
 impl Checkpoints {
     /// The thread is called after so many pages, some 64 MB: even among a million watchers each page of timings has been
-    /// hit twice by then. Alerts that come during a step are later, but there are few steps: with small ones, half of all
-    /// alerts were later.
+    /// hit twice by then. With smaller steps there was so much more to write that half of all alerts were later.
     const STEP: usize = 65_536;
     /// After so many more it is called again if the journal has not begun anew, for which no reader may be in the way.
     const AGAIN: usize = 16_384;
@@ -109,8 +111,12 @@ impl Drop for Checkpoints {
 /// The priority of what can wait.
 #[cfg(target_os = "linux")]
 const LOWEST: i32 = 19;
-/// So few pages the writer moves itself.
+/// So few pages the writer moves itself, and so many the disk gets at a time: commits hardly notice.
 const FEW: i64 = 256;
+/// What the disk takes as fast as so many pages that are scattered, in bytes.
+const PIECE: usize = 1 << 20;
+/// How long the disk is left to the commits after each piece.
+const REST: Duration = Duration::from_micros(500);
 /// How many passes are made of one call, at most. Each is shorter than the one before it, unless the disk is slow.
 const PASSES: usize = 8;
 
@@ -121,7 +127,10 @@ fn run(path: &Path, file: &File, calls: &Receiver<()>, is_almost_done: &AtomicBo
     let trouble = Trouble::new("moving the journal into the database");
     let mut connection = None;
     while calls.recv().is_ok() {
-        match passes(path, file, &mut connection) {
+        let done = passes(path, file, &mut connection);
+        // What it was called for meanwhile is done as well, and the writer must not find it at work when it moves the rest.
+        while calls.try_recv().is_ok() {}
+        match done {
             Ok(almost) => {
                 trouble.is_over();
                 is_almost_done.store(almost, Ordering::Relaxed);
@@ -147,14 +156,36 @@ fn passes(
         let Some(Moved { pages, left }) = pass(connection)? else {
             return Ok(false);
         };
-        file.sync_data()?;
         // Also if the journal has begun anew meanwhile.
-        if pages < before + FEW {
+        let is_few = pages < before + FEW;
+        if !is_few {
+            flush_in_pieces(file, pages - before)?;
+        }
+        file.sync_data()?;
+        if is_few {
             return Ok(left < FEW);
         }
         before = pages;
     }
     Ok(true)
+}
+
+/// Gives to the disk what has been written to `file`, some `pages`, piece by piece. It shortens the `sync_data` that
+/// comes after it, and does not stand for that.
+fn flush_in_pieces(file: &File, pages: i64) -> io::Result<()> {
+    // Nobody looks into the mapping. It is how the system is told which part of the file is meant.
+    let Ok(map) = MmapOptions::new().map_raw_read_only(file) else {
+        // Not every file system can do that; then the disk gets everything at once.
+        return Ok(());
+    };
+    let pieces = usize::try_from(pages / FEW).unwrap_or(1).max(1);
+    let piece = map.len().div_ceil(pieces).max(PIECE);
+    for begin in (0..map.len()).step_by(piece) {
+        // An error that is reported here is not reported again.
+        map.flush_range(begin, piece.min(map.len() - begin))?;
+        thread::sleep(REST);
+    }
+    Ok(())
 }
 
 /// How far the journal has been moved since it began anew.
