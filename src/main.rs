@@ -64,6 +64,7 @@ fn run(
     let config = Config::load(&cli.options)?;
     let _flushed_at_the_end = logging::init(&config.logging)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(wiring::worker_threads(&config.storage))
         .enable_all()
         .build()?;
     let result = runtime.block_on(task(config));

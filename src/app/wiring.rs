@@ -1,8 +1,10 @@
 //! From settings to a running program: the one file that picks adapters.
 
 use std::io::{self, Write};
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -71,6 +73,18 @@ pub enum StartError {
     /// The system does not let the program hear when it is to stop.
     #[error("cannot listen for signals")]
     Signals(#[source] io::Error),
+}
+
+/// How many threads of the runtime serve requests and drive the loops: one for each core that the program may use. The
+/// thread that writes to SQLite is beside them, as busy as they are, and gets one of the cores, if there are several: with
+/// more threads than cores each commit waits for the processor.
+#[must_use]
+pub fn worker_threads(storage: &Storage) -> usize {
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    match storage {
+        Storage::Sqlite { .. } => (cores - 1).max(1),
+        Storage::MongoDb(_) => cores,
+    }
 }
 
 /// Runs the service until it is told to stop by SIGTERM, SIGINT or SIGHUP. Then it finishes what it has accepted,
