@@ -75,9 +75,9 @@ pub enum StartError {
     Signals(#[source] io::Error),
 }
 
-/// How many threads of the runtime serve requests and drive the loops: one for each core that the program may use. The
-/// thread that writes to SQLite is beside them, as busy as they are, and gets one of the cores, if there are several: with
-/// more threads than cores each commit waits for the processor.
+/// How many threads are to serve requests and drive the loops: one for each core that the program may use. Of several
+/// cores SQLite's writer gets one, since its thread is as busy as they are; with a worker for that core as well, commits
+/// wait for the processor.
 #[must_use]
 pub fn worker_threads(storage: &Storage) -> usize {
     let cores = thread::available_parallelism().map_or(1, NonZero::get);

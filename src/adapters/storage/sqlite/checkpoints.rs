@@ -111,7 +111,7 @@ impl Drop for Checkpoints {
 /// The priority of what can wait.
 #[cfg(target_os = "linux")]
 const LOWEST: i32 = 19;
-/// So few pages the writer moves itself, and so many the disk gets at a time: commits hardly notice.
+/// So few pages the writer moves itself, and so many the disk gets at a time, more or less: commits hardly notice.
 const FEW: i64 = 256;
 /// What the disk takes as fast as so many pages that are scattered, in bytes.
 const PIECE: usize = 1 << 20;
@@ -127,13 +127,14 @@ fn run(path: &Path, file: &File, calls: &Receiver<()>, is_almost_done: &AtomicBo
     let trouble = Trouble::new("moving the journal into the database");
     let mut connection = None;
     while calls.recv().is_ok() {
-        let done = passes(path, file, &mut connection);
-        // What it was called for meanwhile is done as well, and the writer must not find it at work when it moves the rest.
-        while calls.try_recv().is_ok() {}
-        match done {
+        match passes(path, file, &mut connection) {
             Ok(almost) => {
                 trouble.is_over();
-                is_almost_done.store(almost, Ordering::Relaxed);
+                if almost {
+                    // What it was called for meanwhile is done, too. It must not be at work when the writer moves the rest.
+                    while calls.try_recv().is_ok() {}
+                    is_almost_done.store(true, Ordering::Relaxed);
+                }
             }
             Err(error) => trouble.is_on(&*error),
         }
@@ -156,13 +157,17 @@ fn passes(
         let Some(Moved { pages, left }) = pass(connection)? else {
             return Ok(false);
         };
-        // Also if the journal has begun anew meanwhile.
-        let is_few = pages < before + FEW;
-        if !is_few {
-            flush_in_pieces(file, pages - before)?;
+        let has_begun_anew = pages < before;
+        let moved = if has_begun_anew {
+            pages
+        } else {
+            pages - before
+        };
+        if moved >= FEW {
+            flush_in_pieces(file, moved)?;
         }
         file.sync_data()?;
-        if is_few {
+        if moved < FEW {
             return Ok(left < FEW);
         }
         before = pages;
@@ -171,14 +176,15 @@ fn passes(
 }
 
 /// Gives to the disk what has been written to `file`, some `pages`, piece by piece. It shortens the `sync_data` that
-/// comes after it, and does not stand for that.
+/// comes after it, and does not stand for that. (If nobody has committed during the pass, SQLite has made all of it
+/// durable already.)
 fn flush_in_pieces(file: &File, pages: i64) -> io::Result<()> {
     // Nobody looks into the mapping. It is how the system is told which part of the file is meant.
     let Ok(map) = MmapOptions::new().map_raw_read_only(file) else {
         // Not every file system can do that; then the disk gets everything at once.
         return Ok(());
     };
-    let pieces = usize::try_from(pages / FEW).unwrap_or(1).max(1);
+    let pieces = usize::try_from(pages / FEW + 1).unwrap_or(1);
     let piece = map.len().div_ceil(pieces).max(PIECE);
     for begin in (0..map.len()).step_by(piece) {
         // An error that is reported here is not reported again.
