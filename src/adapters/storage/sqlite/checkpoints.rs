@@ -163,10 +163,7 @@ fn passes(
         } else {
             pages - before
         };
-        if moved >= FEW {
-            flush_in_pieces(file, moved)?;
-        }
-        file.sync_data()?;
+        flush(file, moved)?;
         if moved < FEW {
             return Ok(left < FEW);
         }
@@ -175,23 +172,24 @@ fn passes(
     Ok(true)
 }
 
-/// Gives to the disk what has been written to `file`, some `pages`, piece by piece. It shortens the `sync_data` that
-/// comes after it, and does not stand for that. (If nobody has committed during the pass, SQLite has made all of it
-/// durable already.)
-fn flush_in_pieces(file: &File, pages: i64) -> io::Result<()> {
-    // Nobody looks into the mapping. It is how the system is told which part of the file is meant.
-    let Ok(map) = MmapOptions::new().map_raw_read_only(file) else {
-        // Not every file system can do that; then the disk gets everything at once.
-        return Ok(());
-    };
-    let pieces = usize::try_from(pages / FEW + 1).unwrap_or(1);
-    let piece = map.len().div_ceil(pieces).max(PIECE);
-    for begin in (0..map.len()).step_by(piece) {
-        // An error that is reported here is not reported again.
-        map.flush_range(begin, piece.min(map.len() - begin))?;
-        thread::sleep(REST);
+/// Makes durable what has been written to `file`, some `pages`. If these are not few the disk gets them piece by piece, which
+/// leaves little for the flush of the whole file after that. (If nobody has committed during the pass, SQLite has made
+/// all of it durable already.)
+fn flush(file: &File, pages: i64) -> io::Result<()> {
+    // Nobody looks into the mapping. It is how the system is told which part of the file is meant. Not every file system
+    // can do that; then the disk gets everything at once.
+    if pages >= FEW
+        && let Ok(map) = MmapOptions::new().map_raw_read_only(file)
+    {
+        let pieces = usize::try_from(pages / FEW + 1).unwrap_or(1);
+        let piece = map.len().div_ceil(pieces).max(PIECE);
+        for begin in (0..map.len()).step_by(piece) {
+            // An error that is reported here is not reported again.
+            map.flush_range(begin, piece.min(map.len() - begin))?;
+            thread::sleep(REST);
+        }
     }
-    Ok(())
+    file.sync_data()
 }
 
 /// How far the journal has been moved since it began anew.
