@@ -8,6 +8,9 @@
 //! The journal begins anew only when all of it has been moved, which never happens while somebody writes on. So when it
 //! has become long, the thread makes several passes, each over what was written during the one before it, and when
 //! almost nothing is left the writer moves the rest itself. What that has to make durable is almost nothing, too.
+//!
+//! A disk that has once failed to make something durable may say later that all is well, though it has forgotten that.
+//! The journal still has it, so it is kept as it is from then on, and the next start moves all of it anew.
 
 use std::error::Error;
 use std::fs::File;
@@ -20,8 +23,9 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use memmap2::MmapOptions;
-use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 use rusqlite::hooks::Wal;
+use rusqlite::{Connection, ffi};
 
 use super::schema;
 use crate::app::trouble::Trouble;
@@ -34,9 +38,70 @@ pub(super) struct Checkpoints {
     call_at: usize,
     /// Wakes the thread; `None` once that is to end.
     bell: Option<SyncSender<()>>,
-    /// Set by the thread when the writer can move the rest.
-    is_almost_done: Arc<AtomicBool>,
+    state: Arc<State>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// What the writer and the thread know of each other.
+struct State {
+    trouble: Trouble,
+    /// Set by the thread when the writer can move the rest.
+    is_almost_done: AtomicBool,
+    /// Set when the disk may lack something that was moved: nothing more is moved then, by nobody.
+    is_given_up: AtomicBool,
+}
+
+/// Why the journal was not moved.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    /// It can be tried again.
+    #[error(transparent)]
+    Move(rusqlite::Error),
+    /// What was moved may not be on the disk, now or ever.
+    #[error(
+        "the disk failed, and so the journal is kept and grows until the program is started again"
+    )]
+    Flush(#[source] Box<dyn Error>),
+}
+
+impl From<rusqlite::Error> for Failure {
+    fn from(error: rusqlite::Error) -> Self {
+        let code = error.sqlite_error().map(|error| error.extended_code);
+        if code == Some(ffi::SQLITE_IOERR_FSYNC) {
+            Self::Flush(error.into())
+        } else {
+            Self::Move(error)
+        }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Flush(error.into())
+    }
+}
+
+impl State {
+    /// Remembers and logs what `result` says of the disk.
+    fn note<T>(&self, result: Result<T, Failure>) -> Option<T> {
+        match result {
+            Ok(done) => {
+                self.trouble.is_over();
+                Some(done)
+            }
+            Err(failure) => {
+                if matches!(failure, Failure::Flush(_)) {
+                    self.is_given_up.store(true, Ordering::Relaxed);
+                }
+                self.trouble.is_on(&failure);
+                None
+            }
+        }
+    }
+
+    fn is_given_up(&self) -> bool {
+        self.is_given_up.load(Ordering::Relaxed)
+    }
 }
 
 impl Checkpoints {
@@ -63,30 +128,37 @@ impl Checkpoints {
         };
         connection.wal_hook(Some(hook)).map_err(io::Error::other)?;
         let (bell, calls) = sync_channel(1);
-        let is_almost_done = Arc::new(AtomicBool::new(false));
-        let (path, almost_done) = (path.to_owned(), Arc::clone(&is_almost_done));
+        let state = Arc::new(State {
+            trouble: Trouble::new("moving the journal into the database"),
+            is_almost_done: AtomicBool::new(false),
+            is_given_up: AtomicBool::new(false),
+        });
+        let (path, shared) = (path.to_owned(), Arc::clone(&state));
         let thread = thread::Builder::new()
             .name("sqlite-checkpoint".to_owned())
-            .spawn(move || run(&path, &file, &calls, &almost_done))?;
+            .spawn(move || run(&path, &file, &calls, &shared))?;
         Ok(Self {
             length,
             call_at: Self::STEP,
             bell: Some(bell),
-            is_almost_done,
+            state,
             thread: Some(thread),
         })
     }
 
     /// Calls the thread if enough has been written since the last time, and moves what it has left.
     pub(super) fn after_commit(&mut self, connection: &Connection) {
+        if self.state.is_given_up() {
+            return;
+        }
         let length = self.length.load(Ordering::Relaxed);
         if length + Self::AGAIN < self.call_at {
             // It has begun anew.
             self.call_at = Self::STEP;
         }
-        if self.is_almost_done.swap(false, Ordering::Relaxed) || length >= Self::TOO_LONG {
-            // If that fails, the next round of the thread says so.
-            let _ = pass(connection);
+        let is_almost_done = self.state.is_almost_done.swap(false, Ordering::Relaxed);
+        if is_almost_done || length >= Self::TOO_LONG {
+            self.state.note(pass(connection));
         }
         if length >= self.call_at {
             self.call_at = length + Self::AGAIN;
@@ -96,15 +168,33 @@ impl Checkpoints {
             }
         }
     }
-}
 
-impl Drop for Checkpoints {
-    fn drop(&mut self) {
+    /// Ends the thread, and moves what is left: the next start finds one tidy file. If that fails, it finds the journal
+    /// instead, which is as good.
+    pub(super) fn finish(mut self, connection: &Connection) {
+        self.end_thread();
+        let is_tidy = !self.state.is_given_up()
+            && connection
+                .execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")
+                .is_ok();
+        if !is_tidy {
+            // Else SQLite would move it when the connection is closed, and delete it. It never refuses this.
+            let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+        }
+    }
+
+    fn end_thread(&mut self) {
         self.bell = None;
         if let Some(thread) = self.thread.take() {
             // One that has panicked has reported that itself.
             let _ = thread.join();
         }
+    }
+}
+
+impl Drop for Checkpoints {
+    fn drop(&mut self) {
+        self.end_thread();
     }
 }
 
@@ -120,34 +210,23 @@ const REST: Duration = Duration::from_micros(500);
 /// How many passes are made of one call, at most. Each is shorter than the one before it, unless the disk is slow.
 const PASSES: usize = 8;
 
-fn run(path: &Path, file: &File, calls: &Receiver<()>, is_almost_done: &AtomicBool) {
+fn run(path: &Path, file: &File, calls: &Receiver<()>, state: &State) {
     // On Linux this is for the thread alone. Whoever has just waited for the disk, such as the writer, goes first.
     #[cfg(target_os = "linux")]
     let _ = rustix::process::setpriority_process(None, LOWEST);
-    let trouble = Trouble::new("moving the journal into the database");
     let mut connection = None;
-    while calls.recv().is_ok() {
-        match passes(path, file, &mut connection) {
-            Ok(almost) => {
-                trouble.is_over();
-                if almost {
-                    // What it was called for meanwhile is done, too. It must not be at work when the writer moves the rest.
-                    while calls.try_recv().is_ok() {}
-                    is_almost_done.store(true, Ordering::Relaxed);
-                }
-            }
-            Err(error) => trouble.is_on(&*error),
+    while calls.recv().is_ok() && !state.is_given_up() {
+        if state.note(passes(path, file, &mut connection)) == Some(true) {
+            // What it was called for meanwhile is done, too. It must not be at work when the writer moves the rest.
+            while calls.try_recv().is_ok() {}
+            state.is_almost_done.store(true, Ordering::Relaxed);
         }
     }
 }
 
 /// Moves what there is, and what comes meanwhile. Returns whether the writer can move the rest, which is little unless the
 /// disk is slow. It cannot while a reader needs the tables as they are.
-fn passes(
-    path: &Path,
-    file: &File,
-    connection: &mut Option<Connection>,
-) -> Result<bool, Box<dyn Error>> {
+fn passes(path: &Path, file: &File, connection: &mut Option<Connection>) -> Result<bool, Failure> {
     let connection = match connection {
         Some(connection) => connection,
         None => connection.insert(schema::open_checkpointer(path)?),
@@ -201,12 +280,86 @@ struct Moved {
 
 /// Moves what was committed before it began, without waiting for anybody. Returns `None` if another connection does the
 /// same.
-fn pass(connection: &Connection) -> rusqlite::Result<Option<Moved>> {
-    connection
+fn pass(connection: &Connection) -> Result<Option<Moved>, Failure> {
+    let moved = connection
         .prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?
         .query_row([], |row| {
             let (length, pages): (i64, i64) = (row.get(1)?, row.get(2)?);
             let left = length - pages;
             Ok((pages >= 0).then_some(Moved { pages, left }))
-        })
+        })?;
+    Ok(moved)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn what_a_disk_has_failed_to_keep_is_moved_anew_by_the_next_start() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("nights-watch.db");
+        let journal = path.with_extension("db-wal");
+        let length = || fs::metadata(&journal).map_or(0, |journal| journal.len());
+        let lock = Arc::new(schema::lock(&path).expect("a file"));
+        let mut writer = schema::open_writer(&path).expect("a database");
+        // Nothing can be made durable of what is written to this.
+        let broken = File::open("/dev/null").expect("a file");
+        let mut checkpoints =
+            Checkpoints::start(&path, Arc::new(broken), &mut writer).expect("a thread");
+        let write = |writer: &Connection, bytes: usize| {
+            let sql = "INSERT INTO test VALUES (zeroblob(?1))";
+            assert_eq!(writer.execute(sql, [bytes]), Ok(1));
+        };
+        assert_eq!(
+            writer.execute_batch("CREATE TABLE test (bytes BLOB)"),
+            Ok(())
+        );
+        write(&writer, Checkpoints::STEP << 10);
+        // If somebody were not in the way of the last change, SQLite would make all of it durable itself.
+        let reader = schema::open_reader(&path).expect("a database");
+        let snapshot = reader.unchecked_transaction().expect("a snapshot");
+        let exists = snapshot
+            .prepare("SELECT 1 FROM test")
+            .expect("a statement")
+            .exists([]);
+        assert_eq!(exists, Ok(true));
+        write(&writer, 1);
+        checkpoints.after_commit(&writer);
+        let begin = Instant::now();
+        while !checkpoints.state.is_given_up() {
+            assert!(
+                begin.elapsed() < Duration::from_mins(1),
+                "nothing has failed"
+            );
+            thread::sleep(Duration::from_millis(1));
+        }
+        snapshot.finish().expect("it ends");
+        drop(reader);
+
+        // Whoever moved the rest now would let the journal begin anew, over what the disk lacks.
+        let state = Arc::clone(&checkpoints.state);
+        state.is_almost_done.store(true, Ordering::Relaxed);
+        write(&writer, 1);
+        checkpoints.after_commit(&writer);
+        let before = length();
+        write(&writer, 1);
+        assert!(length() > before, "no longer than {before} bytes");
+        let before = length();
+        checkpoints.finish(&writer);
+        writer.close().expect("it is closed");
+        assert_eq!(length(), before);
+
+        let mut writer = schema::open_writer(&path).expect("a database");
+        let checkpoints =
+            Checkpoints::start(&path, Arc::clone(&lock), &mut writer).expect("a thread");
+        let count = writer.query_row("SELECT count(*) FROM test", [], |row| row.get(0));
+        assert_eq!(count, Ok(4));
+        checkpoints.finish(&writer);
+        writer.close().expect("it is closed");
+        assert!(!journal.exists());
+    }
 }

@@ -113,6 +113,10 @@ impl writer::Housekeeping for Housekeeping {
         self.observer.committed(jobs, waiting);
         self.checkpoints.after_commit(connection);
     }
+
+    fn after_last_commit(self, connection: &Connection) {
+        self.checkpoints.finish(connection);
+    }
 }
 
 /// Connections for reading, opened when they are first needed.

@@ -45,6 +45,8 @@ pub(super) trait Housekeeping: Send + 'static {
     fn before_commit(&mut self, connection: &Connection, jobs: usize);
     /// Is called after each commit, with the number of jobs that shared it and of those that wait.
     fn after_commit(&mut self, connection: &Connection, jobs: usize, waiting: usize);
+    /// Is called before the connection is closed.
+    fn after_last_commit(self, connection: &Connection);
 }
 
 struct Task<F, T, A> {
@@ -201,9 +203,7 @@ fn run(
             }
         }
     }
-    drop(housekeeping);
-    // The next start finds one tidy file. If this fails, it finds the journal instead, which is as good.
-    let _ = connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
+    housekeeping.after_last_commit(connection);
 }
 
 fn commit(
