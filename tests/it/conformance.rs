@@ -77,6 +77,7 @@ macro_rules! suite {
             deleting_forgets_everything,
             deleting_works_by_each_key,
             deleting_leaves_the_others_alone,
+            a_deleted_watcher_is_not_taken_for_a_later_one,
             the_census_counts_what_is_there,
         }
         tests! { $open, changes:

@@ -459,6 +459,33 @@ pub(super) async fn deleting_leaves_the_others_alone(store: Store) {
     assert_eq!(late.key.watcher, stays.id);
 }
 
+/// Whatever a store remembers of a watcher that has been triggered.
+pub(super) async fn a_deleted_watcher_is_not_taken_for_a_later_one(store: Store) {
+    let gone = insert(&store, draft("Gone")).await;
+    let key = Key::Id(gone.id);
+    let trigger_at = async |now| {
+        store
+            .transact(&key, &trigger(), at(now), Detail::Summary)
+            .await
+    };
+    for now in 1..4 {
+        trigger_at(now).await.expect("it can be triggered");
+    }
+    assert!(store.delete(&key).await.unwrap());
+    let other = insert_at(&store, draft("Other"), at(4)).await;
+    let answer = trigger_at(5).await;
+    assert!(matches!(answer, Err(TransactError::NotFound)), "{answer:?}");
+    check_record(&look(&store, other.watcher.id).await, &other);
+
+    let again = Watcher::create(gone.id, draft("Again"), at(6));
+    store.insert(&again.into()).await.expect("it is free again");
+    for now in 7..10 {
+        trigger_at(now).await.expect("it can be triggered");
+    }
+    assert_eq!(look(&store, gone.id).await.history.len(), 4);
+    check_record(&look(&store, other.watcher.id).await, &other);
+}
+
 pub(super) async fn the_census_counts_what_is_there(store: Store) {
     assert_eq!(store.census().await.unwrap(), Census::default());
     in_each_state(&store).await;

@@ -4,13 +4,14 @@
 //! - `writer`: the one thread that writes, and the commits that many callers share.
 //! - `checkpoints`, `sweep`: what keeps journal and history from growing, beside the writer or a little at a time.
 //! - `deliveries`, `claims`: what is owed, what of that somebody is at, and what became of the rest.
-//! - `rows`: between rows and the domain.
+//! - `rows`, `places`: between rows and the domain, and which rows are whose.
 //!
 //! Reads run on connections of their own and see what was committed last.
 
 mod checkpoints;
 mod claims;
 mod deliveries;
+mod places;
 mod rows;
 mod schema;
 mod sweep;
@@ -28,6 +29,7 @@ use tokio::sync::Semaphore;
 use self::checkpoints::Checkpoints;
 use self::claims::{Claims, Settling};
 use self::deliveries::Claiming;
+use self::places::Places;
 use self::rows::Stored;
 pub use self::schema::OpenError;
 use self::sweep::Sweep;
@@ -46,6 +48,7 @@ pub struct SqliteStore {
     policy: HistoryPolicy,
     writer: Writer,
     claims: Arc<Claims>,
+    places: Places,
     thread: Mutex<Option<JoinHandle<()>>>,
     readers: Arc<Readers>,
     /// For lists with an expression, some of which take long.
@@ -89,6 +92,7 @@ impl SqliteStore {
             policy,
             writer,
             claims: Arc::default(),
+            places: Places::default(),
             thread: Mutex::new(Some(thread)),
             readers: Arc::new(Readers::new(path.to_owned(), 4)),
             searchers: Arc::new(Readers::new(path.to_owned(), 2)),
@@ -196,11 +200,14 @@ impl WatcherStore for SqliteStore {
         now: Timestamp,
         detail: Detail,
     ) -> Result<Transacted, TransactError> {
+        let known = self.places.find(key);
+        let asked = key;
         let (key, action, policy) = (key.clone(), action.clone(), self.policy);
-        self.writer
+        let done = self
+            .writer
             .run(move |connection| {
                 if let (Action::Trigger(comment), Detail::Summary) = (&action, detail)
-                    && let Some(done) = trigger_in_time(connection, &key, comment, now)?
+                    && let Some(done) = trigger_in_time(connection, &key, known, comment, now)?
                 {
                     return Ok(Ok(done));
                 }
@@ -228,9 +235,14 @@ impl WatcherStore for SqliteStore {
                     history.insert(0, event.clone());
                     policy.prune(&mut history);
                 }
-                Ok(Ok(Transacted::new(before, change, history)))
+                Ok(Ok((Transacted::new(before, change, history), row)))
             })
-            .await?
+            .await?;
+        let (done, row) = done?;
+        if known != Some(row) {
+            self.places.remember(asked, row);
+        }
+        Ok(done)
     }
 
     async fn find(&self, key: &Key) -> Result<Option<Record>, StoreError> {
@@ -496,18 +508,20 @@ fn read_history(
 fn trigger_in_time(
     connection: &Connection,
     key: &Key,
+    known: Option<i64>,
     comment: &Comment,
     now: Timestamp,
-) -> rusqlite::Result<Option<Transacted>> {
-    let Some(timing) = rows::find_timing(connection, key)? else {
+) -> rusqlite::Result<Option<(Transacted, i64)>> {
+    let Some(timing) = rows::find_timing(connection, key, known)? else {
         return Ok(None);
     };
+    let row = timing.place.row;
     let before = timing.deadline;
     match Watcher::trigger_in_time(before, timing.periodicity, comment, now) {
         // For an earlier deadline than before the scheduler has to wake earlier, which takes more.
         Some((after, event)) if after >= before => {
             timing.trigger(connection, after, &event)?;
-            Ok(Some(Transacted::in_time(before, after, event)))
+            Ok(Some((Transacted::in_time(before, after, event), row)))
         }
         _ => Ok(None),
     }

@@ -30,7 +30,7 @@ pub(super) struct Place {
 pub(super) struct Timing {
     pub(super) periodicity: Periodicity,
     pub(super) deadline: Timestamp,
-    place: Place,
+    pub(super) place: Place,
 }
 
 const ON_TIME: i64 = 0;
@@ -71,15 +71,26 @@ pub(super) fn find_row(connection: &Connection, row: i64) -> rusqlite::Result<Op
         .optional()
 }
 
-/// What a trigger in time needs of the watcher named by `key`: `None` if that is not there, or not on time.
-pub(super) fn find_timing(connection: &Connection, key: &Key) -> rusqlite::Result<Option<Timing>> {
+/// What a trigger in time needs of the watcher named by `key`, whose row may be `known`: `None` if that is not there, or not
+/// on time, or no longer in that row.
+pub(super) fn find_timing(
+    connection: &Connection,
+    key: &Key,
+    known: Option<i64>,
+) -> rusqlite::Result<Option<Timing>> {
     macro_rules! select_timing {
+        // In this order, whatever the planner thinks of it.
         ($condition:literal) => {
+            select_timing!(
+                "watchers w CROSS JOIN timings t ON t.row = w.row",
+                $condition
+            )
+        };
+        ($tables:literal, $condition:literal) => {
             concat!(
-                "SELECT t.row, periodicity, deadline, newest, events ",
-                // In this order, whatever the planner thinks of it.
-                "FROM watchers w CROSS JOIN timings t ON t.row = w.row ",
-                "WHERE deadline IS NOT NULL AND ",
+                "SELECT t.row, periodicity, deadline, newest, events FROM ",
+                $tables,
+                " WHERE deadline IS NOT NULL AND ",
                 $condition
             )
         };
@@ -95,14 +106,17 @@ pub(super) fn find_timing(connection: &Connection, key: &Key) -> rusqlite::Resul
             },
         })
     };
-    let found = match key {
-        Key::Id(id) => connection
+    let found = match (known, key) {
+        (Some(row), _) => connection
+            .prepare_cached(select_timing!("timings t", "t.row = ?1"))?
+            .query_row([row], read),
+        (None, Key::Id(id)) => connection
             .prepare_cached(select_timing!("id = ?1"))?
             .query_row([id.as_str()], read),
-        Key::Slug(slug) => connection
+        (None, Key::Slug(slug)) => connection
             .prepare_cached(select_timing!("slug = ?1"))?
             .query_row([slug.as_str()], read),
-        Key::Name(name) => connection
+        (None, Key::Name(name)) => connection
             .prepare_cached(select_timing!("slug = ?1 AND name = ?2"))?
             .query_row([Slug::of(name).as_str(), name.as_str()], read),
     };
