@@ -14,9 +14,8 @@ use crate::ports::Key;
 pub(super) struct Places(Mutex<BTreeMap<WatcherId, i64>>);
 
 impl Places {
-    /// How many are remembered, in some 25 MB. In a tree, since a table of so many would have to be moved as a whole when
-    /// it grows, and triggers would wait for that.
-    const MOST: usize = 1 << 20;
+    /// How many are remembered, in less than 2 MB. A million took 25 MB, and hardly brought more triggers.
+    const MOST: usize = 1 << 16;
 
     pub(super) fn find(&self, key: &Key) -> Option<i64> {
         match key {
