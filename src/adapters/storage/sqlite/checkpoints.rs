@@ -28,7 +28,7 @@ use rusqlite::hooks::Wal;
 use rusqlite::{Connection, ffi};
 
 use super::schema;
-use crate::app::trouble::Trouble;
+use crate::app::trouble::{Trouble, chain};
 
 /// The writer's side. Dropping it ends the thread.
 pub(super) struct Checkpoints {
@@ -89,11 +89,15 @@ impl State {
                 self.trouble.is_over();
                 Some(done)
             }
-            Err(failure) => {
-                if matches!(failure, Failure::Flush(_)) {
-                    self.is_given_up.store(true, Ordering::Relaxed);
-                }
+            Err(failure @ Failure::Move(_)) => {
                 self.trouble.is_on(&failure);
+                None
+            }
+            Err(failure @ Failure::Flush(_)) => {
+                // It is not one more of the failures that pass, of which only the first in a row is logged.
+                if !self.is_given_up.swap(true, Ordering::Relaxed) {
+                    tracing::error!(error = chain(&failure), "the journal is moved no more");
+                }
                 None
             }
         }
