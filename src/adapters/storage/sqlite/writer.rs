@@ -153,14 +153,23 @@ impl Writer {
             after,
             reply,
         });
-        match tokio::time::timeout(PATIENCE, self.0.reserve()).await {
-            Ok(Ok(place)) => place.send(Message::Job(job)),
-            Ok(Err(_)) => return Err(StoreError::unavailable("the store is closed")),
-            Err(_) => return Err(StoreError::unavailable("too many writes are waiting")),
-        }
+        let place = match self.0.try_reserve() {
+            Ok(place) => place,
+            // In a box: there is nearly always room, so it is not made for a timer in all that waits for an answer.
+            Err(_) => Box::pin(self.wait_for_room()).await?,
+        };
+        place.send(Message::Job(job));
         answer
             .await
             .unwrap_or_else(|_| Err(StoreError::unavailable("the writer has stopped")))
+    }
+
+    async fn wait_for_room(&self) -> Result<mpsc::Permit<'_, Message>, StoreError> {
+        match tokio::time::timeout(PATIENCE, self.0.reserve()).await {
+            Ok(Ok(place)) => Ok(place),
+            Ok(Err(_)) => Err(StoreError::unavailable("the store is closed")),
+            Err(_) => Err(StoreError::unavailable("too many writes are waiting")),
+        }
     }
 
     /// Lets the thread end once it has done what was queued before.
