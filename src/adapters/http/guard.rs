@@ -5,6 +5,7 @@
 //! do; missing or wrong keys; parameters that are unknown, repeated, undecodable or missing.
 
 use std::collections::HashMap;
+use std::future::ready;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -233,27 +234,32 @@ impl DynEndpoint for Operation {
     type Output = Response;
 
     fn call(&self, request: Request) -> BoxFuture<'_, Result<Response>> {
-        Box::pin(async move {
-            let result = self.answer(request).await;
-            // For who counts the answers, those included that the operation itself has not given.
-            let mut response = result.unwrap_or_else(envelope);
-            response.set_data(OperationId(self.rules.name));
-            Ok(response)
-        })
+        // The request goes right on into the box of the endpoint: this one need not have room for it.
+        match self.rules.check(&request) {
+            Ok(guess) => {
+                let answer = self.endpoint.call(request);
+                Box::pin(async move {
+                    let result = answer.await;
+                    if let Some(guess) = guess {
+                        let status = result
+                            .as_ref()
+                            .map_or_else(poem::Error::status, Response::status);
+                        self.rules.note(guess, status);
+                    }
+                    Ok(self.signed(result))
+                })
+            }
+            Err(rejection) => Box::pin(ready(Ok(self.signed(Err(rejection.into()))))),
+        }
     }
 }
 
 impl Operation {
-    async fn answer(&self, request: Request) -> Result<Response> {
-        let guess = self.rules.check(&request)?;
-        let result = self.endpoint.call(request).await;
-        if let Some(guess) = guess {
-            let status = result
-                .as_ref()
-                .map_or_else(poem::Error::status, Response::status);
-            self.rules.note(guess, status);
-        }
-        result
+    /// The answer, and whose it is, for who counts them, those included that the operation itself has not given.
+    fn signed(&self, result: Result<Response>) -> Response {
+        let mut response = result.unwrap_or_else(envelope);
+        response.set_data(OperationId(self.rules.name));
+        response
     }
 }
 

@@ -1,10 +1,12 @@
 //! What is served where, and what all answers share.
 
+use std::future::ready;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use hyper::body::Bytes;
 use poem::endpoint::{BoxEndpoint, DynEndpoint, EndpointExt, make_sync};
 use poem::http::{Method, StatusCode, header};
@@ -125,8 +127,8 @@ impl Endpoint for Whole {
         let mut path = request.original_uri().path().to_owned();
         let is_for_people = Pages::has(&path);
         know_method(&mut request);
-        async move {
-            let answered = AssertUnwindSafe(self.answer(request)).catch_unwind().await;
+        let answer = AssertUnwindSafe(async move { self.answer(request).await }).catch_unwind();
+        answer.map(move |answered| {
             let response = match answered {
                 Ok(answer) => answer.unwrap_or_else(envelope),
                 Err(_) if is_for_people => Pages::refusal(&Rejection::internal()),
@@ -149,28 +151,31 @@ impl Endpoint for Whole {
                 tracing::info!(%method, path, status, duration_ms, "request");
             }
             Ok(response)
-        }
+        })
     }
 }
 
 impl Whole {
-    async fn answer(&self, request: Request) -> poem::Result<Response> {
+    /// The answer in the making, in a box: else what the pages need would be made room for, and moved about, with each
+    /// trigger too.
+    fn answer(&self, request: Request) -> BoxFuture<'_, poem::Result<Response>> {
         let path = request.uri().path();
         let limits = check_limits(&request);
         if Pages::has(path) {
-            if let Err(rejection) = limits {
-                return Ok(Pages::refusal(&rejection));
-            }
-            // In a box of its own: else what it needs would be made room for, and moved about, with each trigger too.
-            return self.web.call(request).boxed().await;
+            return match limits {
+                Ok(()) => self.web.call(request).boxed(),
+                Err(rejection) => Box::pin(ready(Ok(Pages::refusal(&rejection)))),
+            };
         }
-        limits?;
+        if let Err(rejection) = limits {
+            return Box::pin(ready(Err(rejection.into())));
+        }
         if path == "/" && is_browser(&request) {
-            return Ok(Pages::lead());
+            return Box::pin(ready(Ok(Pages::lead())));
         }
         let is_page = PAGES.contains(&path);
         let endpoint = if is_page { &self.pages } else { &self.api };
-        DynEndpoint::call(&**endpoint, request).await
+        DynEndpoint::call(&**endpoint, request)
     }
 }
 
