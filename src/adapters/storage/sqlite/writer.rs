@@ -253,3 +253,68 @@ fn transaction(
     connection.prepare_cached("COMMIT")?.execute([])?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    struct Nothing;
+
+    impl Housekeeping for Nothing {
+        fn before_commit(&mut self, _: &Connection, _: usize) {}
+        fn after_commit(&mut self, _: &Connection, _: usize, _: usize) {}
+        fn after_last_commit(self, _: &Connection) {}
+    }
+
+    async fn change(writer: Writer) -> Result<(), StoreError> {
+        writer.run(|_| Ok(())).await
+    }
+
+    fn cause(error: &StoreError) -> String {
+        error.source().map(ToString::to_string).unwrap_or_default()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_finds_no_room_waits_for_it_but_not_for_ever() {
+        let connection = Connection::open_in_memory().expect("a database");
+        let lock = Arc::new(tempfile::tempfile().expect("a file"));
+        let (writer, thread) = Writer::start(connection, lock, Nothing).expect("a thread");
+        let (release, held) = channel::<()>();
+        let (begin, has_begun) = oneshot::channel();
+        let slow = writer.clone();
+        let slow = tokio::spawn(async move {
+            let work = move |_: &Connection| {
+                let _ = (begin.send(()), held.recv());
+                Ok(())
+            };
+            slow.run(work).await
+        });
+        has_begun.await.expect("the thread is at work");
+        let mut waiting: Vec<_> = (0..QUEUE)
+            .map(|_| tokio::spawn(change(writer.clone())))
+            .collect();
+        while writer.0.capacity() > 0 {
+            tokio::task::yield_now().await;
+        }
+
+        let refused = change(writer.clone()).await.expect_err("there is no room");
+        assert_eq!(cause(&refused), "too many writes are waiting");
+
+        // What follows takes as long as the thread does.
+        tokio::time::resume();
+        waiting.push(tokio::spawn(change(writer.clone())));
+        tokio::task::yield_now().await;
+        release.send(()).expect("the thread is still at work");
+        waiting.push(slow);
+        for change in waiting {
+            change.await.expect("no panic").expect("a commit");
+        }
+        writer.close().await;
+        thread.join().expect("no panic");
+        let refused = change(writer).await.expect_err("the thread has ended");
+        assert_eq!(cause(&refused), "the store is closed");
+    }
+}
