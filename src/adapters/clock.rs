@@ -17,8 +17,9 @@ pub struct SystemClock;
 
 impl SystemClock {
     /// The longest single sleep. The timer under it stands still while the machine is suspended and does
-    /// not see the wall clock step, so the wall clock is looked at this often.
-    const LONGEST_SLEEP: Duration = Duration::from_millis(500);
+    /// not see the wall clock step, so the wall clock is looked at this often. With nothing to do that is most of what
+    /// the program computes.
+    const LONGEST_SLEEP: Duration = Duration::from_secs(1);
     /// Less than this is a clock that is being slowed down, not one that steps back.
     const SMALLEST_STEP: Duration = Duration::from_millis(100);
     /// What is not left to the runtime's timer, which is late by a millisecond or two.
