@@ -15,8 +15,9 @@ use crate::ports::{Clock, StoreError, WatcherStore};
 
 /// The loop that makes watchers late at their deadlines.
 ///
-/// It sleeps until the next deadline that the store knows, or until somebody rings because there is an
-/// earlier one; while nothing is due it only records now and then that it watches, unless the store is shared.
+/// It sleeps until a little before the next deadline that the store knows, or until somebody rings because there is an
+/// earlier one. Then it looks up whose deadline that is, so that at the instant itself nothing is left to ask. While
+/// nothing is due it only records now and then that it watches, unless the store is shared.
 pub struct Scheduler {
     /// The use cases, one of which makes a watcher late.
     pub watch: Arc<NightsWatch>,
@@ -34,7 +35,26 @@ pub struct Scheduler {
     pub vigil: Arc<Vigil>,
 }
 
+/// What a look at the deadlines has shown.
+enum Look {
+    Found(Upcoming),
+    /// Nobody's passes before it is time to look `again`.
+    Nobody {
+        again: Option<Timestamp>,
+    },
+}
+
+/// Watchers whose deadline has passed, or is about to.
+struct Upcoming {
+    /// The first of their deadlines. It is the only one if it lies ahead.
+    deadline: Timestamp,
+    watchers: Vec<WatcherId>,
+}
+
 impl Scheduler {
+    /// How long before a deadline it looks up whose that is. Who reports later than that is not made late for it: that is
+    /// decided at the deadline.
+    const AHEAD: Duration = Duration::from_millis(5);
     /// How many watchers it takes on at a time. They share the store's commits.
     const BATCH: usize = 500;
     /// How long it waits after the store has failed.
@@ -53,9 +73,9 @@ impl Scheduler {
     pub async fn run(self, stop: CancellationToken) {
         let pulse = self.pulse.start();
         let trouble = Trouble::new("watching deadlines");
-        let mut next = None;
+        let mut upcoming = None;
         while !stop.is_cancelled() {
-            let looked = self.watch_deadlines(&mut next, &pulse, &stop).await;
+            let looked = self.watch_deadlines(&mut upcoming, &pulse, &stop).await;
             let works = looked.is_ok();
             let wake = match looked {
                 Ok(wake) => {
@@ -79,33 +99,30 @@ impl Scheduler {
         }
     }
 
-    /// Makes late what is overdue, and returns when to look again. `next` is the next deadline, as far as that was
-    /// known before and is now.
+    /// Makes late what is overdue, and returns when to look again. `upcoming` is what was looked up ahead before, and is
+    /// now.
     async fn watch_deadlines(
         &self,
-        next: &mut Option<Timestamp>,
+        upcoming: &mut Option<Upcoming>,
         pulse: &Beating,
         stop: &CancellationToken,
     ) -> Result<Timestamp, StoreError> {
         let outage = self.vigil.outage(self.clock.now()).await?;
-        let known = next.take();
-        *next = self.pass_deadlines(known, outage, pulse, stop).await?;
+        let next = self.pass_deadlines(upcoming, outage, pulse, stop).await?;
         let now = self.clock.now();
         if stop.is_cancelled() {
             return Ok(now);
         }
         let again = self.vigil.keep(now).await?;
-        // The instant of the deadline itself is still on time.
-        let next = next.map(Timestamp::next);
         let poll = self.poll.map(|poll| now.after(poll));
         Ok(next.into_iter().chain(poll).fold(again, Timestamp::min))
     }
 
-    /// Makes late what is overdue, or puts it off if that is due to an outage of ours. Returns the next deadline
-    /// that lies ahead.
+    /// Makes late what is overdue, or puts it off if that is due to an outage of ours. Returns when to look again for the
+    /// next deadline's sake.
     async fn pass_deadlines(
         &self,
-        mut known: Option<Timestamp>,
+        upcoming: &mut Option<Upcoming>,
         outage: Option<Outage>,
         pulse: &Beating,
         stop: &CancellationToken,
@@ -115,26 +132,24 @@ impl Scheduler {
         let next = loop {
             pulse.working();
             let now = self.clock.now();
-            // What is known to have passed need not be asked for: that would be time that an alert loses.
-            let next = match known.take() {
-                Some(known) if known < now => Some(known),
-                _ => self.store.next_deadline().await?,
+            let found = match upcoming.take() {
+                Some(found) if found.deadline < now => found,
+                _ => match self.look(now, stop).await? {
+                    Look::Found(found) => found,
+                    Look::Nobody { again } => break again,
+                },
             };
             if stop.is_cancelled() {
-                return Ok(next);
+                return Ok(None);
             }
-            if next.is_none_or(|next| next >= now) {
-                break next;
+            if found.deadline >= now {
+                // The instant of the deadline itself is still on time.
+                let passes = found.deadline.next();
+                *upcoming = Some(found);
+                break Some(passes);
             }
-            let overdue = self.store.overdue(now, Self::BATCH).await?;
-            if overdue.is_empty() {
-                if self.store.next_deadline().await? == next {
-                    // The store does not do what it promises; asking again at once would not help.
-                    break Some(now.after(Self::RETRY));
-                }
-                continue;
-            }
-            let passing = overdue
+            let passing = found
+                .watchers
                 .into_iter()
                 .map(|id| self.pass_deadline(id, with_grace));
             let results: Vec<_> = stream::iter(passing)
@@ -163,6 +178,33 @@ impl Scheduler {
             self.watch.outage_is_over(&outage, put_off);
         }
         Ok(next)
+    }
+
+    /// Looks up whose deadline has passed or is about to.
+    async fn look(&self, now: Timestamp, stop: &CancellationToken) -> Result<Look, StoreError> {
+        while !stop.is_cancelled() {
+            let Some(next) = self.store.next_deadline().await? else {
+                break;
+            };
+            let ahead = next.before(Self::AHEAD);
+            if ahead > now {
+                return Ok(Look::Nobody { again: Some(ahead) });
+            }
+            let passed = now.max(next.next());
+            let watchers = self.store.overdue(passed, Self::BATCH).await?;
+            if !watchers.is_empty() {
+                return Ok(Look::Found(Upcoming {
+                    deadline: next,
+                    watchers,
+                }));
+            }
+            if self.store.next_deadline().await? == Some(next) {
+                // The store does not do what it promises; asking again at once would not help.
+                let again = Some(now.after(Self::RETRY));
+                return Ok(Look::Nobody { again });
+            }
+        }
+        Ok(Look::Nobody { again: None })
     }
 
     /// Returns whether the deadline was put off.

@@ -73,6 +73,31 @@ async fn trigger(house: &House, id: &str) {
     assert_eq!(house.get(&format!("/{id}")).await.status, 200);
 }
 
+/// A store that counts what the loops ask of it.
+fn counting_calls_of_loops() -> (Arc<HookedStore>, Arc<AtomicUsize>) {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&calls);
+    let store = HookedStore::failing(move |call| {
+        if call == Call::Loops {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+        None
+    });
+    (store, calls)
+}
+
+/// How many `calls` there were, once the loops have done everything that they were going to do on their own.
+async fn settled(calls: &AtomicUsize) -> usize {
+    let mut last = usize::MAX;
+    while last != calls.load(Ordering::Relaxed) {
+        last = calls.load(Ordering::Relaxed);
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    }
+    last
+}
+
 /// Lets a delivery that failed be tried again, however often it has failed before.
 fn let_retries_come(house: &House) {
     house.advance_millis(300_000);
@@ -106,6 +131,35 @@ async fn an_earlier_deadline_wakes_the_scheduler() {
         .call("update", &[("id", &id), ("periodicity", "60")])
         .await;
     house.advance_millis(60_001);
+    assert_eq!(inbox.next().await, LATE);
+}
+
+#[tokio::test]
+async fn what_comes_in_the_last_moments_before_a_deadline_is_not_overlooked() {
+    let (store, calls) = counting_calls_of_loops();
+    let house = House::over(store).await;
+    let _scheduler = house.start_scheduler();
+    let (_delivery, mut inbox) = house.start_delivery();
+    let id = create_backup(&house, &["ops@example.org"]).await;
+
+    let before = settled(&calls).await;
+    house.advance_millis(HOUR - 3);
+    assert!(settled(&calls).await > before, "it looks ahead");
+    trigger(&house, &id).await;
+    let other = [
+        ("name", "Other"),
+        ("periodicity", "0.001"),
+        ("email", "me@example.org"),
+    ];
+    house.create_with(&other).await;
+    house.advance_millis(2);
+    assert_eq!(
+        inbox.next().await,
+        "me@example.org: [LATE] Other has not reported"
+    );
+    house.advance_millis(HOUR - 2);
+    assert_eq!(house.names(&[("late", "true")]).await, ["Other"]);
+    house.advance_millis(1);
     assert_eq!(inbox.next().await, LATE);
 }
 
@@ -268,37 +322,19 @@ async fn a_change_whose_client_has_left_is_announced_all_the_same() {
 
 #[tokio::test]
 async fn the_loops_sleep_while_nothing_is_due() {
-    let calls = Arc::new(AtomicUsize::new(0));
-    let counter = Arc::clone(&calls);
-    let store = HookedStore::failing(move |call| {
-        if call == Call::Loops {
-            counter.fetch_add(1, Ordering::Relaxed);
-        }
-        None
-    });
+    let (store, calls) = counting_calls_of_loops();
     let house = House::over(store).await;
     let scheduler = house.start_scheduler();
     let (delivery, _inbox) = house.start_delivery();
     let id = create_backup(&house, &["ops@example.org"]).await;
-    // Once it is stopped, everything that it was going to do on its own has been counted.
-    let settle = async || {
-        let mut last = usize::MAX;
-        while last != calls.load(Ordering::Relaxed) {
-            last = calls.load(Ordering::Relaxed);
-            for _ in 0..100 {
-                tokio::task::yield_now().await;
-            }
-        }
-        last
-    };
-    let before = settle().await;
+    let before = settled(&calls).await;
     // Now and then it is recorded that somebody watches; that is not yet.
     for _ in 0..50 {
         house.advance_millis(100);
         trigger(&house, &id).await;
     }
     assert_eq!(
-        settle().await,
+        settled(&calls).await,
         before,
         "the loops asked the store although nothing was due"
     );
