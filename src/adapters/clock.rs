@@ -51,13 +51,21 @@ impl Clock for SystemClock {
             before = now;
             let most = rest.saturating_sub(Self::LAST_BIT);
             if most.is_zero() {
-                // A thread by itself is late by a tenth of one or two. It fails only when the program ends.
-                let _ = tokio::task::spawn_blocking(move || thread::sleep(rest)).await;
+                // A thread by itself is late by a tenth of one. It fails only when the program ends.
+                let _ = tokio::task::spawn_blocking(move || sleep(rest)).await;
             } else {
                 tokio::time::sleep(most.min(Self::LONGEST_SLEEP)).await;
             }
         }
     }
+}
+
+/// Sleeps as exactly as the system can.
+fn sleep(span: Duration) {
+    // On Linux this is for the thread alone. Else it is woken together with others that are due soon after it.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::thread::set_current_timer_slack(Some(std::num::NonZeroU64::MIN));
+    thread::sleep(span);
 }
 
 /// A clock that stands still until somebody moves it.
