@@ -205,14 +205,18 @@ impl Drop for Checkpoints {
 /// The priority of what can wait.
 #[cfg(target_os = "linux")]
 const LOWEST: i32 = 19;
-/// So few pages the writer moves itself, and so many the disk gets at a time, more or less: commits hardly notice.
+/// So few pages the writer moves itself: commits hardly notice.
 const FEW: i64 = 256;
-/// What the disk takes as fast as so many pages that are scattered, in bytes.
-const PIECE: usize = 1 << 20;
+/// The disk gets at least so many at a time: a commit that comes meanwhile does not wait long for them. It gets more the
+/// longer the journal is, this part of it, so that it does not become longer yet.
+const PIECE: i64 = 64;
+const PART: i64 = 1_024;
+/// What the disk takes as fast as that if it is in one place, in bytes.
+const PLACE: usize = 1 << 18;
 /// How long the disk is left to the commits after each piece.
 const REST: Duration = Duration::from_micros(500);
 /// How many passes are made of one call, at most. Each is shorter than the one before it, unless the disk is slow.
-const PASSES: usize = 8;
+const PASSES: usize = 16;
 
 fn run(path: &Path, file: &File, calls: &Receiver<()>, state: &State) {
     // On Linux this is for the thread alone. Whoever has just waited for the disk, such as the writer, goes first.
@@ -246,7 +250,7 @@ fn passes(path: &Path, file: &File, connection: &mut Option<Connection>) -> Resu
         } else {
             pages - before
         };
-        flush(file, moved)?;
+        flush(file, moved, PIECE.max(pages / PART))?;
         if moved < FEW {
             return Ok(left < FEW);
         }
@@ -255,17 +259,17 @@ fn passes(path: &Path, file: &File, connection: &mut Option<Connection>) -> Resu
     Ok(true)
 }
 
-/// Makes durable what has been written to `file`, some `pages`. If these are not few the disk gets them piece by piece, which
-/// leaves little for the flush of the whole file after that. (If nobody has committed during the pass, SQLite has made
-/// all of it durable already.)
-fn flush(file: &File, pages: i64) -> io::Result<()> {
+/// Makes durable what has been written to `file`, some `pages`. If these are not few the disk gets them piece by piece,
+/// about `at_a_time`, which leaves little for the flush of the whole file after that. (If nobody has committed during the
+/// pass, SQLite has made all of it durable already.)
+fn flush(file: &File, pages: i64, at_a_time: i64) -> io::Result<()> {
     // Nobody looks into the mapping. It is how the system is told which part of the file is meant. Not every file system
     // can do that; then the disk gets everything at once.
     if pages >= FEW
         && let Ok(map) = MmapOptions::new().map_raw_read_only(file)
     {
-        let pieces = usize::try_from(pages / FEW + 1).unwrap_or(1);
-        let piece = map.len().div_ceil(pieces).max(PIECE);
+        let pieces = usize::try_from(pages / at_a_time + 1).unwrap_or(1);
+        let piece = map.len().div_ceil(pieces).max(PLACE);
         for begin in (0..map.len()).step_by(piece) {
             // An error that is reported here is not reported again.
             map.flush_range(begin, piece.min(map.len() - begin))?;
