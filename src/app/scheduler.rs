@@ -132,16 +132,18 @@ impl Scheduler {
         let next = loop {
             pulse.working();
             let now = self.clock.now();
-            let found = match upcoming.take() {
-                Some(found) if found.deadline < now => found,
-                _ => match self.look(now, stop).await? {
-                    Look::Found(found) => found,
-                    Look::Nobody { again } => break again,
-                },
+            let look = match upcoming.take() {
+                Some(found) if found.deadline < now => Look::Found(found),
+                _ => self.look(pulse, stop).await?,
             };
             if stop.is_cancelled() {
                 return Ok(None);
             }
+            let found = match look {
+                Look::Found(found) => found,
+                Look::Nobody { again } => break again,
+            };
+            let now = self.clock.now();
             if found.deadline >= now {
                 // The instant of the deadline itself is still on time.
                 let passes = found.deadline.next();
@@ -181,24 +183,25 @@ impl Scheduler {
     }
 
     /// Looks up whose deadline has passed or is about to.
-    async fn look(&self, now: Timestamp, stop: &CancellationToken) -> Result<Look, StoreError> {
-        while !stop.is_cancelled() {
-            let Some(next) = self.store.next_deadline().await? else {
-                break;
-            };
-            let ahead = next.before(Self::AHEAD);
+    async fn look(&self, pulse: &Beating, stop: &CancellationToken) -> Result<Look, StoreError> {
+        let mut next = self.store.next_deadline().await?;
+        while let Some(deadline) = next
+            && !stop.is_cancelled()
+        {
+            pulse.working();
+            // Each time anew: many may have passed while the store brought the next one closer.
+            let now = self.clock.now();
+            let ahead = deadline.before(Self::AHEAD);
             if ahead > now {
                 return Ok(Look::Nobody { again: Some(ahead) });
             }
-            let passed = now.max(next.next());
+            let passed = now.max(deadline.next());
             let watchers = self.store.overdue(passed, Self::BATCH).await?;
             if !watchers.is_empty() {
-                return Ok(Look::Found(Upcoming {
-                    deadline: next,
-                    watchers,
-                }));
+                return Ok(Look::Found(Upcoming { deadline, watchers }));
             }
-            if self.store.next_deadline().await? == Some(next) {
+            next = self.store.next_deadline().await?;
+            if next == Some(deadline) {
                 // The store does not do what it promises; asking again at once would not help.
                 let again = Some(now.after(Self::RETRY));
                 return Ok(Look::Nobody { again });

@@ -97,7 +97,7 @@ pub trait WatcherStore: Send + Sync {
     /// Watchers on time whose deadline lies before `now`, at most `limit` (which is at least 1), in any order.
     ///
     /// There are more as long as [`WatcherStore::next_deadline`] lies before `now`; a call that returns none
-    /// has brought that closer.
+    /// has brought that closer. `now` may lie some milliseconds ahead of the clock.
     async fn overdue(&self, now: Timestamp, limit: usize) -> Result<Vec<WatcherId>, StoreError>;
 
     /// Records that deadlines are watched at `now`, by whichever process. An earlier record is replaced, also one
