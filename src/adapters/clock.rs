@@ -51,7 +51,7 @@ impl Clock for SystemClock {
             before = now;
             let most = rest.saturating_sub(Self::LAST_BIT);
             if most.is_zero() {
-                // A thread by itself is late by a tenth of one. It fails only when the program ends.
+                // A thread by itself is late by a tenth of a millisecond. It fails only when the program ends.
                 let _ = tokio::task::spawn_blocking(move || sleep(rest)).await;
             } else {
                 tokio::time::sleep(most.min(Self::LONGEST_SLEEP)).await;

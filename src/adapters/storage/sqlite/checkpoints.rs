@@ -207,10 +207,8 @@ impl Drop for Checkpoints {
 const LOWEST: i32 = 19;
 /// So few pages the writer moves itself: commits hardly notice.
 const FEW: i64 = 256;
-/// The disk gets at least so many at a time: a commit that comes meanwhile does not wait long for them. It gets more the
-/// longer the journal is, this part of it, so that it does not become longer yet.
+/// The disk gets at least so many at a time: a commit that comes meanwhile does not wait long for them.
 const PIECE: i64 = 64;
-const PART: i64 = 1_024;
 /// What the disk takes as fast as that if it is in one place, in bytes.
 const PLACE: usize = 1 << 18;
 /// How long the disk is left to the commits after each piece.
@@ -250,13 +248,21 @@ fn passes(path: &Path, file: &File, connection: &mut Option<Connection>) -> Resu
         } else {
             pages - before
         };
-        flush(file, moved, PIECE.max(pages / PART))?;
+        flush(file, moved, at_a_time(pages))?;
         if moved < FEW {
             return Ok(left < FEW);
         }
         before = pages;
     }
     Ok(true)
+}
+
+/// How many pages the disk gets at a time when the journal has so many. With small pieces it takes longer in all, so they
+/// are larger when the journal has become longer than it should: four times with two steps, nine times with three.
+fn at_a_time(pages: i64) -> i64 {
+    let steps = usize::try_from(pages).unwrap_or(0) / Checkpoints::STEP;
+    let steps = i64::try_from(steps).unwrap_or(1).clamp(1, 8);
+    PIECE * steps * steps
 }
 
 /// Makes durable what has been written to `file`, some `pages`. If these are not few the disk gets them piece by piece,
