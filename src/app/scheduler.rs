@@ -131,9 +131,8 @@ impl Scheduler {
         let mut put_off: u64 = 0;
         let next = loop {
             pulse.working();
-            let now = self.clock.now();
             let look = match upcoming.take() {
-                Some(found) if found.deadline < now => Look::Found(found),
+                Some(found) if found.deadline < self.clock.now() => Look::Found(found),
                 _ => self.look(pulse, stop).await?,
             };
             if stop.is_cancelled() {

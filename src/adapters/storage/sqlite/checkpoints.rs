@@ -208,7 +208,7 @@ const LOWEST: i32 = 19;
 /// So few pages the writer moves itself: commits hardly notice.
 const FEW: i64 = 256;
 /// The disk gets at least so many at a time: a commit that comes meanwhile does not wait long for them.
-const PIECE: i64 = 64;
+const PIECE: usize = 64;
 /// What the disk takes as fast as that if it is in one place, in bytes.
 const PLACE: usize = 1 << 18;
 /// How long the disk is left to the commits after each piece.
@@ -259,22 +259,21 @@ fn passes(path: &Path, file: &File, connection: &mut Option<Connection>) -> Resu
 
 /// How many pages the disk gets at a time when the journal has so many. With small pieces it takes longer in all, so they
 /// are larger when the journal has become longer than it should: four times with two steps, nine times with three.
-fn at_a_time(pages: i64) -> i64 {
+fn at_a_time(pages: i64) -> usize {
     let steps = usize::try_from(pages).unwrap_or(0) / Checkpoints::STEP;
-    let steps = i64::try_from(steps).unwrap_or(1).clamp(1, 8);
-    PIECE * steps * steps
+    PIECE * steps.clamp(1, 8).pow(2)
 }
 
 /// Makes durable what has been written to `file`, some `pages`. If these are not few the disk gets them piece by piece,
 /// about `at_a_time`, which leaves little for the flush of the whole file after that. (If nobody has committed during the
 /// pass, SQLite has made all of it durable already.)
-fn flush(file: &File, pages: i64, at_a_time: i64) -> io::Result<()> {
+fn flush(file: &File, pages: i64, at_a_time: usize) -> io::Result<()> {
     // Nobody looks into the mapping. It is how the system is told which part of the file is meant. Not every file system
     // can do that; then the disk gets everything at once.
     if pages >= FEW
         && let Ok(map) = MmapOptions::new().map_raw_read_only(file)
     {
-        let pieces = usize::try_from(pages / at_a_time + 1).unwrap_or(1);
+        let pieces = usize::try_from(pages).unwrap_or(0) / at_a_time + 1;
         let piece = map.len().div_ceil(pieces).max(PLACE);
         for begin in (0..map.len()).step_by(piece) {
             // An error that is reported here is not reported again.
