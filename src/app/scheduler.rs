@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
 use futures_util::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 
@@ -57,6 +58,9 @@ impl Scheduler {
     const AHEAD: Duration = Duration::from_millis(5);
     /// How many watchers it takes on at a time. They share the store's commits.
     const BATCH: usize = 500;
+    /// How long it leaves a watcher alone that it cannot make late because something of it cannot be read: somebody may
+    /// have mended it by then.
+    const ASIDE: Duration = Duration::from_mins(10);
     /// How long it waits after the store has failed.
     const RETRY: Duration = Duration::from_secs(1);
 
@@ -152,28 +156,26 @@ impl Scheduler {
             let passing = found
                 .watchers
                 .into_iter()
-                .map(|id| self.pass_deadline(id, with_grace));
+                .map(async |id| (id, self.pass_deadline(id, with_grace).await));
             let results: Vec<_> = stream::iter(passing)
                 .buffer_unordered(Self::BATCH)
                 .collect()
                 .await;
             // One watcher that cannot be handled must not keep the others waiting, so this comes last.
-            let mut handled = 0;
-            for result in results {
+            let mut damaged = Vec::new();
+            for (id, result) in results {
                 match result {
-                    Ok(is_put_off) => {
-                        handled += 1;
-                        put_off += u64::from(is_put_off);
-                    }
+                    Ok(is_put_off) => put_off += u64::from(is_put_off),
                     // Somebody has to mend it; that was said.
-                    Err(StoreError::Corrupt(_)) => {}
+                    Err(StoreError::Corrupt(_)) => damaged.push(id),
                     Err(error) => return Err(error),
                 }
             }
-            if handled == 0 {
-                // Asking again at once would not help.
-                break Some(now.after(Self::RETRY));
-            }
+            let until = now.after(Self::ASIDE);
+            let aside = damaged
+                .iter()
+                .map(|id| self.store.set_aside(id, now, until));
+            try_join_all(aside).await?;
         };
         if let Some(outage) = outage {
             self.watch.outage_is_over(&outage, put_off);

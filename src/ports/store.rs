@@ -100,6 +100,19 @@ pub trait WatcherStore: Send + Sync {
     /// has brought that closer. `now` may lie some milliseconds ahead of the clock.
     async fn overdue(&self, now: Timestamp, limit: usize) -> Result<Vec<WatcherId>, StoreError>;
 
+    /// Leaves the watcher `id`, whose deadline lay before `now`, out of what the two methods above answer until `until`
+    /// has passed: something of it cannot be read, so it cannot be made late, and must not stand in the way of the others.
+    ///
+    /// [`WatcherStore::next_deadline`] is not later than `until` meanwhile. A deadline that the watcher gets in the
+    /// meantime counts as ever; if it has got one by now, or is not there any more, nobody is left out. A store may forget
+    /// this when it is closed.
+    async fn set_aside(
+        &self,
+        id: &WatcherId,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<(), StoreError>;
+
     /// Records that deadlines are watched at `now`, by whichever process. An earlier record is replaced, also one
     /// of a later instant: that clock was wrong.
     async fn keep_watch(&self, now: Timestamp) -> Result<(), StoreError>;

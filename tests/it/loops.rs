@@ -956,6 +956,37 @@ async fn a_watcher_that_has_to_be_mended_does_not_stop_the_watch_over_the_others
 }
 
 #[tokio::test]
+async fn a_watcher_that_has_to_be_mended_makes_no_other_alert_late() {
+    let is_torn = Arc::new(AtomicBool::new(true));
+    let torn = Arc::clone(&is_torn);
+    // The first one that passes its deadline.
+    let store = HookedStore::failing(move |call| {
+        let is_it = call == Call::Transact && torn.swap(false, Ordering::Relaxed);
+        is_it.then(|| StoreError::Corrupt("the periodicity of Backup".to_owned()))
+    });
+    let house = House::over(store).await;
+    let _scheduler = house.start_scheduler();
+    let (_delivery, mut inbox) = house.start_delivery();
+    create_backup(&house, &["ops@example.org"]).await;
+    house.advance_millis(500);
+    let other = [
+        ("name", "Report"),
+        ("periodicity", "3600"),
+        ("email", "ops@example.org"),
+    ];
+    house.create_with(&other).await;
+    house.advance_millis(HOUR - 499);
+    eventually(async || !is_torn.load(Ordering::Relaxed)).await;
+    house.advance_millis(500);
+    let mut name = inbox.next().await;
+    assert!(name.contains("Report"), "{name}");
+    // It is mended by now, and looked at again.
+    house.clock.advance(Duration::from_mins(10));
+    name = inbox.next().await;
+    assert!(name.contains("Backup"), "{name}");
+}
+
+#[tokio::test]
 async fn a_change_whose_outcome_is_unknown_is_watched_all_the_same() {
     let lost = Arc::new(AtomicBool::new(true));
     let is_lost = Arc::clone(&lost);

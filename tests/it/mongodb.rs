@@ -252,6 +252,32 @@ async fn documents_of_the_reference_program_work_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn documents_that_do_not_say_whose_they_are_hide_nobody() {
+    let database = empty().await;
+    let watchers = database.watchers().await;
+    for (letters, events) in [("BAD1", 1), ("BAD2", 1), ("aaaaaaaa", 2)] {
+        let document = theirs(letters, events);
+        let inserted = watchers.insert_one(document).await;
+        inserted.expect("it can be written");
+    }
+    let store = open(&database).await;
+    let overdue = store.overdue(at(121), 1).await.expect("it answers");
+    assert_eq!(overdue, [id("aaaaaaaa")]);
+    act(&store, id("aaaaaaaa"), Action::PassDeadline, at(121)).await;
+    assert_eq!(store.overdue(at(122), 1).await.expect("it answers"), []);
+    let next = store.next_deadline().await.expect("it answers");
+    assert_eq!(next, Some(at(121 + 3_600)));
+
+    let mended = doc! { "$set": { "id": "bbbbbbbb" } };
+    watchers
+        .update_one(doc! { "id": "BAD2" }, mended)
+        .await
+        .expect("it can be written");
+    let overdue = store.overdue(at(3_722), 1).await.expect("it answers");
+    assert_eq!(overdue, [id("bbbbbbbb")]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn indexes_of_other_names_will_do_but_have_to_be_unique() {
     let database = empty().await;
     let indexes = |unique: bool| {

@@ -506,6 +506,16 @@ impl WatcherStore for HookedStore {
         self.inner.overdue(now, limit).await
     }
 
+    async fn set_aside(
+        &self,
+        id: &WatcherId,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<(), StoreError> {
+        (self.hook)(Call::Loops).await?;
+        self.inner.set_aside(id, now, until).await
+    }
+
     async fn next_delivery(&self) -> Result<Option<Timestamp>, StoreError> {
         (self.hook)(Call::Loops).await?;
         self.inner.next_delivery().await

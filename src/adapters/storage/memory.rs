@@ -28,6 +28,8 @@ struct Contents {
     watchers: HashMap<WatcherId, Entry>,
     slugs: BTreeMap<Slug, WatcherId>,
     deadlines: BTreeSet<(Timestamp, WatcherId)>,
+    /// Until when nobody looks at the deadlines of these.
+    aside: HashMap<WatcherId, Timestamp>,
     owed: BTreeMap<i64, Owed>,
     due: BTreeSet<(Timestamp, i64)>,
     /// What is owed to each recipient of each watcher, in order; only the first can be due.
@@ -110,6 +112,7 @@ impl Contents {
             if let Some(deadline) = old.watcher.state.deadline_ahead() {
                 self.deadlines.remove(&(deadline, id));
             }
+            self.aside.remove(&id);
         }
         self.slugs.insert(watcher.slug.clone(), id);
         if let Some(deadline) = watcher.state.deadline_ahead() {
@@ -317,6 +320,7 @@ impl WatcherStore for MemoryStore {
         if let Some(deadline) = entry.watcher.state.deadline_ahead() {
             contents.deadlines.remove(&(deadline, id));
         }
+        contents.aside.remove(&id);
         let contents = &mut *contents;
         contents.owed.retain(|number, owed| {
             let keep = owed.watcher != id;
@@ -332,11 +336,12 @@ impl WatcherStore for MemoryStore {
     }
 
     async fn next_deadline(&self) -> Result<Option<Timestamp>, StoreError> {
-        Ok(self
-            .open()?
-            .deadlines
-            .first()
-            .map(|(deadline, _)| *deadline))
+        let contents = self.open()?;
+        let aside = &contents.aside;
+        let mut others = contents.deadlines.iter();
+        let first = others.find(|(_, id)| !aside.contains_key(id));
+        let first = first.map(|(deadline, _)| deadline);
+        Ok(aside.values().chain(first).min().copied())
     }
 
     async fn overdue(&self, now: Timestamp, limit: usize) -> Result<Vec<WatcherId>, StoreError> {
@@ -344,8 +349,25 @@ impl WatcherStore for MemoryStore {
         let overdue = contents
             .deadlines
             .iter()
-            .take_while(|(deadline, _)| *deadline < now);
-        Ok(overdue.take(limit).map(|(_, id)| *id).collect())
+            .take_while(|(deadline, _)| *deadline < now)
+            .map(|(_, id)| *id)
+            .filter(|id| contents.aside.get(id).is_none_or(|until| *until < now));
+        Ok(overdue.take(limit).collect())
+    }
+
+    async fn set_aside(
+        &self,
+        id: &WatcherId,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<(), StoreError> {
+        let mut contents = self.open()?;
+        let entry = contents.watchers.get(id);
+        let deadline = entry.and_then(|entry| entry.watcher.state.deadline_ahead());
+        if deadline.is_some_and(|deadline| deadline < now) {
+            contents.aside.insert(*id, until);
+        }
+        Ok(())
     }
 
     async fn next_delivery(&self) -> Result<Option<Timestamp>, StoreError> {

@@ -51,6 +51,7 @@ hand_on! {
     delete(key: &Key) -> Result<bool, StoreError>;
     next_deadline() -> Result<Option<Timestamp>, StoreError>;
     overdue(now: Timestamp, limit: usize) -> Result<Vec<WatcherId>, StoreError>;
+    set_aside(id: &WatcherId, now: Timestamp, until: Timestamp) -> Result<(), StoreError>;
     keep_watch(now: Timestamp) -> Result<(), StoreError>;
     last_watch() -> Result<Option<Timestamp>, StoreError>;
     next_delivery() -> Result<Option<Timestamp>, StoreError>;

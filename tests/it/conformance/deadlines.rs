@@ -127,6 +127,9 @@ pub(super) async fn the_instant_of_the_deadline_is_on_time(store: Store) {
     assert_eq!(overdue.unwrap(), [watcher.id]);
     let again = store.overdue(deadline.next(), 10).await;
     assert_eq!(again.unwrap(), [watcher.id], "asking changes nothing");
+    // Who asks ahead of the clock may find out too early.
+    let done = act(&store, watcher.id, Action::PassDeadline, deadline).await;
+    assert!(!done.after.is_late());
 }
 
 pub(super) async fn the_next_deadline_is_not_later_than_the_earliest(store: Store) {
@@ -245,6 +248,50 @@ pub(super) async fn whoever_comes_back_has_a_deadline_again(store: Store) {
     assert_eq!(drain(&store, at(131), 10).await, [watchers[0].id]);
     assert_eq!(drain(&store, at(141), 10).await, [watchers[1].id]);
     assert_eq!(drain(&store, at(151), 10).await, [watchers[2].id]);
+}
+
+pub(super) async fn who_is_set_aside_stands_in_nobodys_way(store: Store) {
+    let torn = many(&store, 3).await;
+    let other = Draft {
+        periodicity: seconds(90.0),
+        ..draft("Other")
+    };
+    let other = insert(&store, other).await.id;
+    for watcher in &torn {
+        let aside = store.set_aside(&watcher.id, at(61), at(100)).await;
+        aside.expect("the store answers");
+    }
+    assert_eq!(store.overdue(at(61), 1).await.unwrap(), []);
+    assert_eq!(next_deadline(&store).await, Some(at(90)));
+    assert_eq!(drain(&store, at(91), 1).await, [other]);
+    assert!(next_deadline(&store).await.expect("three are on time") <= at(100));
+    assert_eq!(drain(&store, at(100), 10).await, []);
+    let late = drain(&store, at(101), 2).await;
+    check_ids(late, torn.iter().map(|watcher| watcher.id));
+    assert_eq!(next_deadline(&store).await, None);
+}
+
+pub(super) async fn a_deadline_that_comes_later_is_not_set_aside(store: Store) {
+    let [before, after, late, deleted] = ["Before", "After", "Late", "Deleted"].map(draft);
+    let before = insert(&store, before).await.id;
+    let after = insert(&store, after).await.id;
+    let late = insert(&store, late).await.id;
+    let deleted = insert(&store, deleted).await.id;
+    act(&store, before, trigger(), at(30)).await;
+    make_late(&store, late, at(61)).await;
+    assert!(store.delete(&Key::Id(deleted)).await.unwrap());
+    for id in [before, after, late, deleted] {
+        let aside = store.set_aside(&id, at(61), at(1_000)).await;
+        aside.expect("the store answers");
+    }
+    act(&store, after, trigger(), at(70)).await;
+    act(&store, late, trigger(), at(80)).await;
+    for (second, id) in [(90, before), (130, after), (140, late)] {
+        assert_eq!(drain(&store, at(second), 10).await, []);
+        assert_eq!(drain(&store, at(second + 1), 10).await, [id]);
+    }
+    assert_eq!(drain(&store, at(1_001), 10).await, []);
+    assert_eq!(next_deadline(&store).await, None);
 }
 
 pub(super) async fn a_deadline_at_the_end_of_time_never_passes(store: Store) {

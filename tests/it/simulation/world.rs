@@ -384,6 +384,15 @@ impl WatcherStore for Port {
         .await
     }
 
+    async fn set_aside(
+        &self,
+        id: &WatcherId,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.store.set_aside(id, now, until).await
+    }
+
     async fn keep_watch(&self, now: Timestamp) -> Result<(), StoreError> {
         self.is_present(now);
         let inner = self.store.keep_watch(now);

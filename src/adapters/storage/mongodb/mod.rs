@@ -6,12 +6,14 @@
 //! - `calls`: how long calls take, and which are made again.
 //! - `operations`: changes that are made once, one after another.
 //! - `servers`: the servers that share a database.
+//! - `aside`: watchers that cannot be made late.
 //!
 //! A watcher is one document of the collection `watchers`. A change reads it and replaces what changes under
 //! the condition that its revision is still the same, in one write of the majority: state, event and
 //! deliveries together, on every topology. Whoever was not first does it again. A change whose answer is lost
 //! is looked for in the document before it is made again, so that it is made once.
 
+mod aside;
 mod calls;
 mod connect;
 mod documents;
@@ -32,6 +34,7 @@ use tokio::task::AbortHandle;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use self::aside::Aside;
 use self::calls::{Failure, Patience, TOTAL};
 pub use self::connect::{MongoSettings, OpenError};
 use self::documents::{
@@ -54,6 +57,7 @@ pub struct MongoStore {
     policy: HistoryPolicy,
     watchers: Table,
     server: Server,
+    aside: Aside,
     turns: Turns,
     begun: TaskTracker,
     is_closed: AtomicBool,
@@ -106,6 +110,7 @@ impl MongoStore {
             policy,
             watchers,
             server,
+            aside: Aside::default(),
             turns: Turns::new(),
             begun: TaskTracker::new(),
             is_closed: AtomicBool::new(false),
@@ -422,6 +427,9 @@ fn text_of(key: &Key) -> &str {
     }
 }
 
+/// How long nobody looks at a document that does not say whose it is: somebody may have mended it by then.
+const UNREADABLE: Duration = Duration::from_hours(1);
+
 /// Those whose deadline lies ahead, with a condition on it.
 fn on_time(deadline: Document) -> Document {
     doc! { "late": false, "paused": false, "deadline": deadline }
@@ -645,29 +653,50 @@ impl WatcherStore for MongoStore {
 
     async fn next_deadline(&self) -> Result<Option<Timestamp>, StoreError> {
         let _begun = self.begin()?;
-        self.earliest(on_time(doc! { "$type": "date" }), "deadline")
-            .await
+        let (others, again) = self.aside.leave_out(on_time(doc! { "$type": "date" }));
+        let earliest = self.earliest(others, "deadline").await?;
+        Ok(earliest.into_iter().chain(again).min())
     }
 
     async fn overdue(&self, now: Timestamp, limit: usize) -> Result<Vec<WatcherId>, StoreError> {
         let _begun = self.begin()?;
-        let question = Question {
-            filter: on_time(doc! { "$lt": date(now) }),
-            fields: doc! { "id": 1 },
-            order: doc! { "deadline": 1 },
-            limit,
-        };
-        let (mut overdue, mut unreadable) = (Vec::new(), None);
-        for document in self.all(&question, &mut Patience::new()).await? {
-            match read_id(&document) {
-                Ok(id) => overdue.push(id),
-                Err(error) => unreadable = Some(error),
+        self.aside.take_back(now);
+        loop {
+            let (filter, _) = self.aside.leave_out(on_time(doc! { "$lt": date(now) }));
+            let question = Question {
+                filter,
+                fields: doc! { "id": 1 },
+                order: doc! { "deadline": 1 },
+                limit,
+            };
+            let found = self.all(&question, &mut Patience::new()).await?;
+            let mut overdue = Vec::new();
+            for document in &found {
+                match read_id(document) {
+                    Ok(id) => overdue.push(id),
+                    Err(error) => {
+                        tracing::error!(%error, "a watcher in the database cannot be watched");
+                        let is_it = doc! { "_id": document.get("_id") };
+                        self.aside.put(is_it, now, now.after(UNREADABLE));
+                    }
+                }
+            }
+            // If none of them could be read there may be others behind them.
+            if !overdue.is_empty() || found.is_empty() {
+                return Ok(overdue);
             }
         }
-        match unreadable {
-            Some(error) if overdue.is_empty() => Err(error),
-            _ => Ok(overdue),
-        }
+    }
+
+    async fn set_aside(
+        &self,
+        id: &WatcherId,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<(), StoreError> {
+        let _begun = self.begin()?;
+        self.aside.put(doc! { "id": id.as_str() }, now, until);
+        Ok(())
     }
 
     async fn next_delivery(&self) -> Result<Option<Timestamp>, StoreError> {

@@ -337,6 +337,27 @@ impl WatcherStore for SqliteStore {
         }
     }
 
+    async fn set_aside(
+        &self,
+        id: &WatcherId,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<(), StoreError> {
+        let id = *id;
+        // When its deadline is changed, that brings the look at it forward.
+        self.writer
+            .run(move |connection| {
+                connection
+                    .prepare_cached(
+                        "UPDATE watchers SET wake = ?3 WHERE id = ?1 AND wake < ?2 AND NOT EXISTS \
+                         (SELECT 1 FROM timings t WHERE t.row = watchers.row AND deadline >= ?2)",
+                    )?
+                    .execute((id.as_str(), now.millis(), until.millis()))
+                    .map(drop)
+            })
+            .await
+    }
+
     async fn next_delivery(&self) -> Result<Option<Timestamp>, StoreError> {
         let claims = Arc::clone(&self.claims);
         self.loop_readers
