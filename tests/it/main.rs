@@ -28,10 +28,12 @@ mod program;
 mod scarcity;
 mod schemathesis;
 
+mod encrypted;
 mod examples;
 mod packages;
 mod watching;
 
+mod certificates;
 mod mongodb_server;
 mod node;
 mod proxy;

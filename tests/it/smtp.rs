@@ -73,6 +73,14 @@ impl Post {
     async fn open(
         strays: impl Fn(usize, &str, usize) -> Option<Stray> + Send + Sync + 'static,
     ) -> Self {
+        Self::open_for(settings, strays).await
+    }
+
+    /// The same with a notifier whose settings are made from the port.
+    async fn open_for(
+        settings: impl FnOnce(u16) -> SmtpSettings,
+        strays: impl Fn(usize, &str, usize) -> Option<Stray> + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let (to_dialogues, dialogues) = mpsc::unbounded_channel();
@@ -479,6 +487,37 @@ async fn an_attempt_begins_with_our_first_byte() {
     assert_eq!(progress, expected);
 }
 
+#[tokio::test]
+async fn a_server_that_does_not_begin_encryption_hears_nothing_of_it_all() {
+    let encrypted = |port| SmtpSettings {
+        login: Some(("watch".to_owned(), "s3:cret".into())),
+        encryption: Encryption::StartTls,
+        ..settings(port)
+    };
+    for (offer, answer, heard) in [
+        ("250 fine", "250 fine", "0+ 0EHLO"),
+        (
+            "250-fine\r\n250 STARTTLS",
+            "454 not now",
+            "0+ 0EHLO 0STARTTLS",
+        ),
+    ] {
+        let strays = move |_: usize, word: &str, _: usize| match word {
+            "EHLO" => Some(Say(offer)),
+            "STARTTLS" => Some(Say(answer)),
+            _ => None,
+        };
+        let mut post = Post::open_for(encrypted, strays).await;
+        let (result, progress) = post.attempt().await;
+        assert!(
+            matches!(result, Err(NotifyError::TryAgain(_))),
+            "{result:?}"
+        );
+        assert_eq!(progress.stage, "connecting");
+        assert_eq!(post.heard(), heard);
+    }
+}
+
 /// `[web] base_url` as the settings have it.
 pub(crate) fn base_url(url: &str) -> Option<BaseUrl> {
     let variable = ("NIGHTS_WATCH_WEB_BASE_URL".to_owned(), url.to_owned());
@@ -623,6 +662,16 @@ async fn without_a_base_url_a_mail_is_plain_text() {
                Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 7bit";
     assert!(head.ends_with(end), "{head}");
     assert!(!mail.body.contains("Page"), "{}", mail.body);
+}
+
+#[tokio::test]
+async fn lines_that_begin_with_a_dot_arrive_as_they_are() {
+    // Too long for a line, so it is broken somewhere.
+    let description = format!("Größe {}", ".".repeat(300));
+    let message = full_message("Backup", &description, "Triggered");
+    let mail = mail_of(&message, None).await;
+    assert!(mail.data.contains("\r\n."), "{}", mail.data);
+    assert!(mail.body.contains(&description), "{}", mail.body);
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ import asyncio
 import json
 import logging
 import os
+import ssl
 import sys
 import threading
 import time
@@ -143,11 +144,18 @@ def authenticator_for(credentials):
 
 async def serve(arguments):
     options = {}
+    context = None
+    if arguments.tls:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(arguments.certificate, arguments.key)
+    is_upgraded = arguments.tls == "starttls"
+    if is_upgraded:
+        options = {"tls_context": context, "require_starttls": True}
     if arguments.auth:
-        options = {
+        options |= {
             "authenticator": authenticator_for(arguments.auth),
             "auth_required": True,
-            "auth_require_tls": False,
+            "auth_require_tls": is_upgraded,
         }
     handler = Handler()
 
@@ -163,7 +171,12 @@ async def serve(arguments):
         )
 
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(connected, "127.0.0.1", arguments.port)
+    server = await loop.create_server(
+        connected,
+        "127.0.0.1",
+        arguments.port,
+        ssl=None if is_upgraded else context,
+    )
     tell(port=server.sockets[0].getsockname()[1])
     await server.serve_forever()
 
@@ -178,6 +191,9 @@ def main():
     parser.add_argument("--port", type=int, default=0, help="0 for any free one")
     parser.add_argument("--auth", metavar="USER:PASSWORD", help="ask for a login")
     parser.add_argument("--smtputf8", action="store_true", help="offer SMTPUTF8")
+    parser.add_argument("--tls", choices=["starttls", "tls"], help="speak only TLS")
+    parser.add_argument("--certificate", metavar="FILE", help="what TLS shows")
+    parser.add_argument("--key", metavar="FILE", help="the key that belongs to it")
     arguments = parser.parse_args()
     # A login without encryption is what a test on one machine wants.
     warnings.simplefilter("ignore")

@@ -1,15 +1,13 @@
 //! The program at a database that wants a login, or is reached by TLS.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use mongodb::bson::doc;
 use tempfile::TempDir;
-use tokio::process::Command;
 
+use crate::certificates::Certificates;
 use crate::mongodb_server::{Database, MongoServer};
 use crate::program::{Program, run};
-use crate::python;
 
 const USER: &str = "j:o/n@x";
 const PASSWORD: &str = "p%#@ :/?ss";
@@ -91,45 +89,23 @@ async fn a_login_of_odd_characters_works_and_a_wrong_one_is_said() {
     assert!(line.contains("authentication"), "{line}");
 }
 
-/// Makes an authority and a certificate of this machine's by it: `client.pem`, `server.pem`, `server.key`.
-async fn certify(folder: &Path) {
-    let python = python::with_packages("tls-venv", &["trustme==1.2.1"]).await;
-    let made = Command::new(python)
-        .args([
-            "-m",
-            "trustme",
-            "--quiet",
-            "--identities",
-            "127.0.0.1",
-            "localhost",
-            "--dir",
-        ])
-        .arg(folder)
-        .status()
-        .await;
-    assert!(made.expect("it starts").success());
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn tls_works_with_the_right_authority_and_a_wrong_one_is_said() {
-    let (right, wrong) = (folder(), folder());
-    certify(right.path()).await;
-    certify(wrong.path()).await;
-    let file = |folder: &TempDir, name: &str| folder.path().join(name).display().to_string();
-    let (certificate, key) = (file(&right, "server.pem"), file(&right, "server.key"));
+    let right = Certificates::of(&["127.0.0.1", "localhost"]).await;
+    let wrong = Certificates::of(&["127.0.0.1", "localhost"]).await;
+    let (certificate, key) = (right.server(), right.key());
     let options = ["--tls-cert-file", &certificate, "--tls-key-file", &key];
     let server = MongoServer::stand_in(0, &options).await;
     let address = server.database().address().await;
-    let settings = |authority: &TempDir| {
+    let settings = |authority: &str| {
         format!(
             "[mongodb]\nhosts = {address}\ndatabase = d\nusername =\npassword =\n\
-             tls = true\ntlsCAFile = {}\ndirectConnection = true\n",
-            file(authority, "client.pem"),
+             tls = true\ntlsCAFile = {authority}\ndirectConnection = true\n",
         )
     };
-    works(&settings(&right)).await;
-    let line = refusal(&settings(&wrong)).await;
+    works(&settings(&right.authority())).await;
+    let line = refusal(&settings(&wrong.authority())).await;
     assert!(line.contains("certificate"), "{line}");
-    let missing = refusal(&settings(&folder())).await;
-    assert!(missing.contains("client.pem"), "{missing}");
+    let missing = refusal(&settings("no-such-file.pem")).await;
+    assert!(missing.contains("no-such-file.pem"), "{missing}");
 }
