@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::health::{Beating, Pulse};
 use super::outage::Vigil;
-use super::trouble::Trouble;
+use super::trouble::{Trouble, chain};
 use super::use_cases::{Bells, NightsWatch, UseCaseError};
 use crate::domain::{Outage, Timestamp, WatcherId};
 use crate::ports::{Clock, StoreError, WatcherStore};
@@ -166,8 +166,15 @@ impl Scheduler {
             for (id, result) in results {
                 match result {
                     Ok(is_put_off) => put_off += u64::from(is_put_off),
-                    // Somebody has to mend it; that was said.
-                    Err(StoreError::Corrupt(_)) => damaged.push(id),
+                    Err(error @ StoreError::Corrupt(_)) => {
+                        let (watcher, error) = (id.as_str(), chain(&error));
+                        tracing::error!(
+                            watcher,
+                            error,
+                            "a watcher cannot be watched until it is mended"
+                        );
+                        damaged.push(id);
+                    }
                     Err(error) => return Err(error),
                 }
             }

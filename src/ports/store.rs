@@ -91,7 +91,8 @@ pub trait WatcherStore: Send + Sync {
     /// When a deadline passes next: not later than the earliest deadline of a watcher on time, or `None` if
     /// no watcher is on time.
     ///
-    /// It may be earlier than that, as long as calls of [`WatcherStore::overdue`] bring it closer.
+    /// It may be earlier than that, as long as calls of [`WatcherStore::overdue`] bring it closer. What was
+    /// [set aside](WatcherStore::set_aside) does not count.
     async fn next_deadline(&self) -> Result<Option<Timestamp>, StoreError>;
 
     /// Watchers on time whose deadline lies before `now`, at most `limit` (which is at least 1), in any order.
@@ -100,12 +101,12 @@ pub trait WatcherStore: Send + Sync {
     /// has brought that closer. `now` may lie some milliseconds ahead of the clock.
     async fn overdue(&self, now: Timestamp, limit: usize) -> Result<Vec<WatcherId>, StoreError>;
 
-    /// Leaves the watcher `id`, whose deadline lay before `now`, out of what the two methods above answer until `until`
+    /// Leaves the watcher `id`, whose deadline lay before `now`, out of what [`WatcherStore::overdue`] answers until `until`
     /// has passed: something of it cannot be read, so it cannot be made late, and must not stand in the way of the others.
     ///
-    /// [`WatcherStore::next_deadline`] is not later than `until` meanwhile. A deadline that the watcher gets in the
-    /// meantime counts as ever; if it has got one by now, or is not there any more, nobody is left out. A store may forget
-    /// this when it is closed.
+    /// That holds for the deadline that it has; once it gets another one that counts as ever, and if it has got one by now,
+    /// or is not there any more, nobody is left out. Until `until` [`WatcherStore::next_deadline`] may take that for one of
+    /// the deadlines in place of what is left out. A store forgets all this when it is closed.
     async fn set_aside(
         &self,
         id: &WatcherId,

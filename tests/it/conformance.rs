@@ -119,6 +119,7 @@ macro_rules! suite {
             whoever_comes_back_has_a_deadline_again,
             who_is_set_aside_stands_in_nobodys_way,
             a_deadline_that_comes_later_is_not_set_aside,
+            who_reports_in_time_is_not_set_aside,
             a_deadline_at_the_end_of_time_never_passes,
             a_deadline_before_1970_passes,
             racing_schedulers_tell_everything_once,

@@ -278,6 +278,55 @@ async fn documents_that_do_not_say_whose_they_are_hide_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_document_of_which_something_cannot_be_read_hides_nobody() {
+    let database = empty().await;
+    let watchers = database.watchers().await;
+    let mut torn = theirs("aaaaaaaa", 1);
+    torn.insert("periodicity", "often");
+    let inserted = watchers.insert_many([torn, theirs("bbbbbbbb", 2)]).await;
+    inserted.expect("they can be written");
+    let store = open(&database).await;
+    let next = async || store.next_deadline().await.expect("it answers");
+    assert_eq!(next().await, Some(at(60)));
+    let overdue = store.overdue(at(121), 1).await.expect("it answers");
+    assert_eq!(overdue, [id("aaaaaaaa")]);
+    let (torn, pass) = (Key::Id(id("aaaaaaaa")), Action::PassDeadline);
+    let refused = store.transact(&torn, &pass, at(121), Detail::Summary).await;
+    assert!(
+        matches!(refused, Err(TransactError::Store(StoreError::Corrupt(_)))),
+        "{refused:?}"
+    );
+    store
+        .set_aside(&id("aaaaaaaa"), at(121), at(721))
+        .await
+        .expect("it answers");
+    assert_eq!(next().await, Some(at(120)));
+    let overdue = store.overdue(at(121), 1).await.expect("it answers");
+    assert_eq!(overdue, [id("bbbbbbbb")]);
+    act(&store, id("bbbbbbbb"), pass, at(121)).await;
+    assert_eq!(next().await, Some(at(721)));
+    assert_eq!(store.overdue(at(721), 1).await.expect("it answers"), []);
+    let overdue = store.overdue(at(722), 1).await.expect("it answers");
+    assert_eq!(overdue, [id("aaaaaaaa")]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadline_that_is_none_hides_no_other() {
+    let database = empty().await;
+    let watchers = database.watchers().await;
+    let mut torn = theirs("aaaaaaaa", 1);
+    torn.insert("deadline", vec![date(at(60))]);
+    let inserted = watchers.insert_many([torn, theirs("bbbbbbbb", 2)]).await;
+    inserted.expect("they can be written");
+    let store = open(&database).await;
+    let next = store.next_deadline().await.expect("it answers");
+    assert_eq!(next, Some(at(120)));
+    let overdue = store.overdue(at(121), 10).await.expect("it answers");
+    // It is what the last event and the periodicity say.
+    assert_eq!(overdue, [id("aaaaaaaa"), id("bbbbbbbb")]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn indexes_of_other_names_will_do_but_have_to_be_unique() {
     let database = empty().await;
     let indexes = |unique: bool| {

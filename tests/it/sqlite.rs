@@ -253,6 +253,43 @@ async fn a_watcher_that_cannot_be_read_is_looked_at_again_when_somebody_may_have
 }
 
 #[tokio::test]
+async fn a_watcher_of_which_something_cannot_be_read_hides_nobody() {
+    let place = Place::new();
+    let store = place.open();
+    let (torn, _) = insert(&store, "aaaaaaaa", "Torn").await;
+    place.run("UPDATE watchers SET recipients = 'nobody'");
+    let (other, _) = insert(&store, "bbbbbbbb", "Other").await;
+    let pass = async |id| {
+        let key = Key::Id(id);
+        let passed = store.transact(&key, &Action::PassDeadline, at(61), Detail::Summary);
+        passed.await
+    };
+    let overdue = store.overdue(at(61), 1).await.expect("it answers");
+    assert_eq!(overdue, [torn.id]);
+    let refused = pass(torn.id).await;
+    let is_corrupt = |refused| matches!(refused, Err(TransactError::Store(StoreError::Corrupt(_))));
+    assert!(is_corrupt(refused));
+    store
+        .set_aside(&torn.id, at(61), at(661))
+        .await
+        .expect("it answers");
+    let overdue = store.overdue(at(61), 1).await.expect("it answers");
+    assert_eq!(overdue, [other.id]);
+    pass(other.id).await.expect("it can be done");
+    let next = store.next_deadline().await.expect("it answers");
+    assert_eq!(next, Some(at(661)));
+
+    // Whoever has mended it need not wait for that if he starts the program again.
+    store.close().await;
+    place.run("UPDATE watchers SET recipients = '[]'");
+    let store = place.open();
+    let next = store.next_deadline().await.expect("it answers");
+    assert_eq!(next, Some(at(60)));
+    let overdue = store.overdue(at(62), 1).await.expect("it answers");
+    assert_eq!(overdue, [torn.id]);
+}
+
+#[tokio::test]
 async fn another_name_for_the_file_is_no_way_past_the_one_who_has_it() {
     let place = Place::new();
     let store = place.open();

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
+use super::aside::Aside;
 use crate::domain::{
     Action, Event, Filter, HistoryPolicy, Notice, Recipient, Slug, State, Timestamp, Watcher,
     WatcherId,
@@ -21,6 +22,7 @@ pub struct MemoryStore {
     policy: HistoryPolicy,
     // A std mutex: no await happens under it, and the work under it is short.
     contents: Mutex<Option<Contents>>,
+    aside: Aside<(Timestamp, WatcherId)>,
 }
 
 #[derive(Debug, Default)]
@@ -28,8 +30,6 @@ struct Contents {
     watchers: HashMap<WatcherId, Entry>,
     slugs: BTreeMap<Slug, WatcherId>,
     deadlines: BTreeSet<(Timestamp, WatcherId)>,
-    /// Until when nobody looks at the deadlines of these.
-    aside: HashMap<WatcherId, Timestamp>,
     owed: BTreeMap<i64, Owed>,
     due: BTreeSet<(Timestamp, i64)>,
     /// What is owed to each recipient of each watcher, in order; only the first can be due.
@@ -65,6 +65,7 @@ impl MemoryStore {
         Self {
             policy,
             contents: Mutex::new(Some(Contents::default())),
+            aside: Aside::default(),
         }
     }
 
@@ -112,7 +113,6 @@ impl Contents {
             if let Some(deadline) = old.watcher.state.deadline_ahead() {
                 self.deadlines.remove(&(deadline, id));
             }
-            self.aside.remove(&id);
         }
         self.slugs.insert(watcher.slug.clone(), id);
         if let Some(deadline) = watcher.state.deadline_ahead() {
@@ -320,7 +320,6 @@ impl WatcherStore for MemoryStore {
         if let Some(deadline) = entry.watcher.state.deadline_ahead() {
             contents.deadlines.remove(&(deadline, id));
         }
-        contents.aside.remove(&id);
         let contents = &mut *contents;
         contents.owed.retain(|number, owed| {
             let keep = owed.watcher != id;
@@ -336,23 +335,24 @@ impl WatcherStore for MemoryStore {
     }
 
     async fn next_deadline(&self) -> Result<Option<Timestamp>, StoreError> {
+        let (hidden, again) = self.aside.hidden();
         let contents = self.open()?;
-        let aside = &contents.aside;
-        let mut others = contents.deadlines.iter();
-        let first = others.find(|(_, id)| !aside.contains_key(id));
-        let first = first.map(|(deadline, _)| deadline);
-        Ok(aside.values().chain(first).min().copied())
+        let mut deadlines = contents.deadlines.iter();
+        let first = deadlines.find(|entry| !hidden.contains(entry));
+        let first = first.map(|(deadline, _)| *deadline);
+        Ok(first.into_iter().chain(again).min())
     }
 
     async fn overdue(&self, now: Timestamp, limit: usize) -> Result<Vec<WatcherId>, StoreError> {
+        self.aside.take_back(now);
+        let (hidden, _) = self.aside.hidden();
         let contents = self.open()?;
         let overdue = contents
             .deadlines
             .iter()
             .take_while(|(deadline, _)| *deadline < now)
-            .map(|(_, id)| *id)
-            .filter(|id| contents.aside.get(id).is_none_or(|until| *until < now));
-        Ok(overdue.take(limit).collect())
+            .filter(|entry| !hidden.contains(entry));
+        Ok(overdue.take(limit).map(|(_, id)| *id).collect())
     }
 
     async fn set_aside(
@@ -361,11 +361,11 @@ impl WatcherStore for MemoryStore {
         now: Timestamp,
         until: Timestamp,
     ) -> Result<(), StoreError> {
-        let mut contents = self.open()?;
+        let contents = self.open()?;
         let entry = contents.watchers.get(id);
         let deadline = entry.and_then(|entry| entry.watcher.state.deadline_ahead());
-        if deadline.is_some_and(|deadline| deadline < now) {
-            contents.aside.insert(*id, until);
+        if let Some(deadline) = deadline.filter(|deadline| *deadline < now) {
+            self.aside.put((deadline, *id), now, until);
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! Storage engines, and what measures any of them.
 
+mod aside;
 pub mod memory;
 pub mod mongodb;
 pub mod sqlite;

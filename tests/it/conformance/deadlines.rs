@@ -294,6 +294,27 @@ pub(super) async fn a_deadline_that_comes_later_is_not_set_aside(store: Store) {
     assert_eq!(next_deadline(&store).await, None);
 }
 
+pub(super) async fn who_reports_in_time_is_not_set_aside(store: Store) {
+    let [raced, early] = ["Raced", "Early"].map(draft);
+    let raced = insert(&store, raced).await.id;
+    let early = insert(&store, early).await.id;
+    // Just when it was found to be overdue, and by a clock that was far ahead.
+    for (id, now, until, reports) in [
+        (raced, at(61), at(1_000), at(60)),
+        (early, at(10_000), at(10_600), at(50)),
+    ] {
+        let aside = store.set_aside(&id, now, until).await;
+        aside.expect("the store answers");
+        let (key, action) = (Key::Id(id), trigger());
+        let done = store.transact(&key, &action, reports, Detail::Summary);
+        assert!(!done.await.expect("it is there").recovered);
+    }
+    assert_eq!(drain(&store, at(110), 10).await, []);
+    assert_eq!(drain(&store, at(111), 10).await, [early]);
+    assert_eq!(drain(&store, at(120), 10).await, []);
+    assert_eq!(drain(&store, at(121), 10).await, [raced]);
+}
+
 pub(super) async fn a_deadline_at_the_end_of_time_never_passes(store: Store) {
     let watcher = insert_at(&store, draft("Job"), Timestamp::MAX)
         .await

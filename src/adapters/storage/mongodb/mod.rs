@@ -6,14 +6,12 @@
 //! - `calls`: how long calls take, and which are made again.
 //! - `operations`: changes that are made once, one after another.
 //! - `servers`: the servers that share a database.
-//! - `aside`: watchers that cannot be made late.
 //!
 //! A watcher is one document of the collection `watchers`. A change reads it and replaces what changes under
 //! the condition that its revision is still the same, in one write of the majority: state, event and
 //! deliveries together, on every topology. Whoever was not first does it again. A change whose answer is lost
 //! is looked for in the document before it is made again, so that it is made once.
 
-mod aside;
 mod calls;
 mod connect;
 mod documents;
@@ -28,13 +26,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
 use mongodb::Client;
-use mongodb::bson::{Document, doc};
+use mongodb::bson::{Bson, Document, doc};
 pub use mongodb::options::ClientOptions;
 use tokio::task::AbortHandle;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use self::aside::Aside;
 use self::calls::{Failure, Patience, TOTAL};
 pub use self::connect::{MongoSettings, OpenError};
 use self::documents::{
@@ -44,6 +41,7 @@ use self::documents::{
 use self::operations::{Operation, Turns, random};
 use self::servers::{Server, Strays};
 use self::table::{Question, Table};
+use super::aside::Aside;
 use crate::domain::{
     Action, Event, Filter, HistoryPolicy, Notice, Recipient, Slug, Timestamp, WatcherId,
 };
@@ -57,7 +55,7 @@ pub struct MongoStore {
     policy: HistoryPolicy,
     watchers: Table,
     server: Server,
-    aside: Aside,
+    aside: Aside<Hidden>,
     turns: Turns,
     begun: TaskTracker,
     is_closed: AtomicBool,
@@ -306,7 +304,7 @@ impl MongoStore {
     }
 
     /// What cannot be read is not looked at again until the watcher changes: it must not hold up the others.
-    async fn set_aside(&self, document: &Document, error: &StoreError) -> Result<(), StoreError> {
+    async fn owe_later(&self, document: &Document, error: &StoreError) -> Result<(), StoreError> {
         tracing::error!(%error, "what a watcher owes cannot be delivered");
         let is_it = doc! { "_id": document.get("_id") };
         let not_due = || {
@@ -351,12 +349,32 @@ impl MongoStore {
         Ok(found)
     }
 
-    /// The earliest date in a field of the documents that `filter` finds.
+    /// Those whose deadline lies ahead, with a condition on it, but for those that are set aside; and when some of these
+    /// are to be looked at again.
+    fn watched(&self, deadline: Document) -> (Document, Option<Timestamp>) {
+        let mut filter = doc! { "late": false, "paused": false, "deadline": deadline };
+        let (hidden, again) = self.aside.hidden();
+        if !hidden.is_empty() {
+            let (ids, deadlines): (Vec<_>, Vec<_>) = hidden.into_iter().unzip();
+            // No two watchers that are set aside can be taken for each other: these deadlines have passed.
+            let hidden = doc! { "_id": { "$in": ids }, "deadline": { "$in": deadlines } };
+            filter.insert("$nor", vec![hidden]);
+        }
+        (filter, again)
+    }
+
+    fn hide(&self, document: &Document, now: Timestamp, until: Timestamp) {
+        let field = |name| document.get(name).cloned().unwrap_or(Bson::Null);
+        let hidden = (field("_id"), field("deadline"));
+        self.aside.put(hidden, now, until);
+    }
+
+    /// The earliest value in a field of the documents that `filter` finds, if there is one; and that, if it is a date.
     async fn earliest(
         &self,
         filter: Document,
         field: &str,
-    ) -> Result<Option<Timestamp>, StoreError> {
+    ) -> Result<Option<Option<Timestamp>>, StoreError> {
         let question = Question {
             filter,
             fields: doc! { field: 1, "_id": 0 },
@@ -373,7 +391,7 @@ impl MongoStore {
                 .and_then(|outer| outer.get_datetime(inner)),
             None => first.get_datetime(field),
         };
-        Ok(date.ok().map(|date| timestamp(*date)))
+        Ok(Some(date.ok().map(|date| timestamp(*date))))
     }
 }
 
@@ -427,13 +445,11 @@ fn text_of(key: &Key) -> &str {
     }
 }
 
+/// A document that is set aside, and its deadline, whatever they are.
+type Hidden = (Bson, Bson);
+
 /// How long nobody looks at a document that does not say whose it is: somebody may have mended it by then.
 const UNREADABLE: Duration = Duration::from_hours(1);
-
-/// Those whose deadline lies ahead, with a condition on it.
-fn on_time(deadline: Document) -> Document {
-    doc! { "late": false, "paused": false, "deadline": deadline }
-}
 
 /// Those that owe something; the index has no others.
 fn owing() -> Document {
@@ -653,31 +669,37 @@ impl WatcherStore for MongoStore {
 
     async fn next_deadline(&self) -> Result<Option<Timestamp>, StoreError> {
         let _begun = self.begin()?;
-        let (others, again) = self.aside.leave_out(on_time(doc! { "$type": "date" }));
-        let earliest = self.earliest(others, "deadline").await?;
-        Ok(earliest.into_iter().chain(again).min())
+        let (others, again) = self.watched(doc! { "$type": "date" });
+        let mut earliest = self.earliest(others, "deadline").await?;
+        if earliest == Some(None) {
+            // Nothing else is found by the type and has another one: an array of dates.
+            let dates = doc! { "$type": "date", "$not": { "$type": "array" } };
+            let (others, _) = self.watched(dates);
+            earliest = self.earliest(others, "deadline").await?;
+        }
+        Ok(earliest.flatten().into_iter().chain(again).min())
     }
 
     async fn overdue(&self, now: Timestamp, limit: usize) -> Result<Vec<WatcherId>, StoreError> {
         let _begun = self.begin()?;
         self.aside.take_back(now);
+        let mut patience = Patience::new();
         loop {
-            let (filter, _) = self.aside.leave_out(on_time(doc! { "$lt": date(now) }));
+            let (filter, _) = self.watched(doc! { "$lt": date(now) });
             let question = Question {
                 filter,
-                fields: doc! { "id": 1 },
+                fields: doc! { "id": 1, "deadline": 1 },
                 order: doc! { "deadline": 1 },
                 limit,
             };
-            let found = self.all(&question, &mut Patience::new()).await?;
+            let found = self.all(&question, &mut patience).await?;
             let mut overdue = Vec::new();
             for document in &found {
                 match read_id(document) {
                     Ok(id) => overdue.push(id),
                     Err(error) => {
                         tracing::error!(%error, "a watcher in the database cannot be watched");
-                        let is_it = doc! { "_id": document.get("_id") };
-                        self.aside.put(is_it, now, now.after(UNREADABLE));
+                        self.hide(document, now, now.after(UNREADABLE));
                     }
                 }
             }
@@ -695,13 +717,28 @@ impl WatcherStore for MongoStore {
         until: Timestamp,
     ) -> Result<(), StoreError> {
         let _begun = self.begin()?;
-        self.aside.put(doc! { "id": id.as_str() }, now, until);
+        let question = Question {
+            filter: doc! { "id": id.as_str() },
+            fields: doc! { "deadline": 1 },
+            order: Document::new(),
+            limit: 1,
+        };
+        let found = self.all(&question, &mut Patience::new()).await?;
+        let Some(document) = found.first() else {
+            return Ok(());
+        };
+        // One that is no date can only be in the way.
+        let deadline = document.get_datetime("deadline");
+        if deadline.is_ok_and(|deadline| timestamp(*deadline) >= now) {
+            return Ok(());
+        }
+        self.hide(document, now, until);
         Ok(())
     }
 
     async fn next_delivery(&self) -> Result<Option<Timestamp>, StoreError> {
         let _begun = self.begin()?;
-        self.earliest(owing(), "nw.due").await
+        Ok(self.earliest(owing(), "nw.due").await?.flatten())
     }
 
     async fn claim(
@@ -733,7 +770,7 @@ impl WatcherStore for MongoStore {
                         owing.push((books, Vec::new()));
                     }
                     Err(error) => {
-                        self.set_aside(&document, &error).await?;
+                        self.owe_later(&document, &error).await?;
                         is_whole = false;
                     }
                 }

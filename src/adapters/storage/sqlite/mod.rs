@@ -34,6 +34,7 @@ use self::rows::Stored;
 pub use self::schema::OpenError;
 use self::sweep::Sweep;
 use self::writer::{Writer, is_corruption, store_error};
+use super::aside::Aside;
 use crate::domain::{
     Action, Change, Comment, Event, Filter, HistoryPolicy, Slug, Timestamp, Watcher, WatcherId,
 };
@@ -48,6 +49,7 @@ pub struct SqliteStore {
     policy: HistoryPolicy,
     writer: Writer,
     claims: Arc<Claims>,
+    aside: Arc<Aside<Hidden>>,
     places: Places,
     thread: Mutex<Option<JoinHandle<()>>>,
     readers: Arc<Readers>,
@@ -92,6 +94,7 @@ impl SqliteStore {
             policy,
             writer,
             claims: Arc::default(),
+            aside: Arc::default(),
             places: Places::default(),
             thread: Mutex::new(Some(thread)),
             readers: Arc::new(Readers::new(path.to_owned(), 4)),
@@ -317,16 +320,21 @@ impl WatcherStore for SqliteStore {
     }
 
     async fn next_deadline(&self) -> Result<Option<Timestamp>, StoreError> {
-        self.first("SELECT min(wake) FROM watchers WHERE wake IS NOT NULL")
-            .await
+        let aside = Arc::clone(&self.aside);
+        let next = self
+            .loop_readers
+            .run(move |connection| next_wake(connection, &aside));
+        next.await
     }
 
     async fn overdue(&self, now: Timestamp, limit: usize) -> Result<Vec<WatcherId>, StoreError> {
+        self.aside.take_back(now);
         loop {
+            let aside = Arc::clone(&self.aside);
             // A look does not wait for the commit that is under way, as a change would.
             let looked = self
                 .loop_readers
-                .run(move |connection| overdue(connection, now, limit));
+                .run(move |connection| overdue(connection, &aside, now, limit));
             let Overdue { found, put_off } = looked.await?;
             if !found.is_empty() || put_off.is_empty() {
                 return Ok(found);
@@ -343,17 +351,20 @@ impl WatcherStore for SqliteStore {
         now: Timestamp,
         until: Timestamp,
     ) -> Result<(), StoreError> {
-        let id = *id;
-        // When its deadline is changed, that brings the look at it forward.
-        self.writer
+        let (id, aside) = (*id, Arc::clone(&self.aside));
+        self.loop_readers
             .run(move |connection| {
-                connection
+                let deadline: Option<i64> = connection
                     .prepare_cached(
-                        "UPDATE watchers SET wake = ?3 WHERE id = ?1 AND wake < ?2 AND NOT EXISTS \
-                         (SELECT 1 FROM timings t WHERE t.row = watchers.row AND deadline >= ?2)",
+                        "SELECT deadline FROM watchers w JOIN timings t ON t.row = w.row WHERE id = ?1",
                     )?
-                    .execute((id.as_str(), now.millis(), until.millis()))
-                    .map(drop)
+                    .query_row([id.as_str()], |row| row.get(0))
+                    .optional()?
+                    .flatten();
+                if let Some(deadline) = deadline.filter(|deadline| *deadline < now.millis()) {
+                    aside.put((id, deadline), now, until);
+                }
+                Ok(())
             })
             .await
     }
@@ -573,7 +584,42 @@ struct Overdue {
     put_off: Vec<i64>,
 }
 
-fn overdue(connection: &Connection, now: Timestamp, limit: usize) -> rusqlite::Result<Overdue> {
+/// A watcher that is set aside, and its deadline.
+type Hidden = (WatcherId, i64);
+
+/// When to look next. Triggers do not bring that up to date, so it is early for watchers that were triggered.
+fn next_wake(
+    connection: &Connection,
+    aside: &Aside<Hidden>,
+) -> rusqlite::Result<Option<Timestamp>> {
+    let (hidden, again) = aside.hidden();
+    let mut statement = connection.prepare_cached(
+        "SELECT w.row, id, deadline, wake FROM watchers w LEFT JOIN timings t ON t.row = w.row \
+         WHERE wake IS NOT NULL ORDER BY wake",
+    )?;
+    let mut rows = statement.query([])?;
+    let mut next = None;
+    while let Some(row) = rows.next()? {
+        let is_hidden = match rows::read_deadline(row) {
+            Ok(watcher) => hidden.contains(&watcher),
+            Err(error) if is_corruption(&error) => false,
+            Err(error) => return Err(error),
+        };
+        if !is_hidden {
+            next = Some(Timestamp::from_millis(row.get(3)?));
+            break;
+        }
+    }
+    Ok(next.into_iter().chain(again).min())
+}
+
+fn overdue(
+    connection: &Connection,
+    aside: &Aside<Hidden>,
+    now: Timestamp,
+    limit: usize,
+) -> rusqlite::Result<Overdue> {
+    let (hidden, _) = aside.hidden();
     let mut overdue = Overdue {
         found: Vec::new(),
         put_off: Vec::new(),
@@ -582,11 +628,12 @@ fn overdue(connection: &Connection, now: Timestamp, limit: usize) -> rusqlite::R
         "SELECT w.row, id, deadline FROM watchers w LEFT JOIN timings t ON t.row = w.row \
          WHERE wake < ?1 ORDER BY wake LIMIT ?2",
     )?;
-    let mut rows = statement.query((now.millis(), LOOKED_AT))?;
+    let mut rows = statement.query((now.millis(), LOOKED_AT + hidden.len()))?;
     while overdue.found.len() < limit
         && let Some(row) = rows.next()?
     {
         match rows::read_deadline(row) {
+            Ok(watcher) if hidden.contains(&watcher) => {}
             Ok((id, deadline)) if deadline < now.millis() => overdue.found.push(id),
             // One that cannot be read must not stand in the way of any other.
             Ok(_) => overdue.put_off.push(row.get(0)?),
