@@ -97,6 +97,8 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let stop = stop_on_signals().map_err(StartError::Signals)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let metrics = Arc::new(Metrics::default());
+    let other = config.monitor.heartbeat.as_ref().map(open_monitor);
+    let other = other.transpose()?;
     let notifier = open_notifier(&config, &clock, &metrics)?;
     let connections = share_of_descriptors();
     let listener = listen(&config.wsgi).await?;
@@ -137,7 +139,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
         pulse: Arc::clone(&health.delivery),
         poll,
     };
-    let heartbeats = heartbeats(config.monitor.heartbeat.as_ref(), &health, &clock)?;
+    let heartbeats = heartbeats(other, &health, &clock);
     if config.wsgi.auth_key.is_none() {
         // NIGHTS_WATCH_AUTH_KEY is the client's, and easily taken for this one.
         tracing::warn!(
@@ -286,12 +288,18 @@ fn open_notifier(
     Ok(Arc::new(notifier))
 }
 
+/// Another monitor, and how often it is told.
+fn open_monitor(heartbeat: &Heartbeat) -> Result<(Url, Duration), StartError> {
+    let url = Url::new(heartbeat.url.clone()).map_err(StartError::Heartbeat)?;
+    Ok((url, heartbeat.interval))
+}
+
 /// A loop for another monitor, and one for systemd's watchdog, if they are there.
 fn heartbeats(
-    other: Option<&Heartbeat>,
+    other: Option<(Url, Duration)>,
     health: &Arc<Health>,
     clock: &Arc<dyn Clock>,
-) -> Result<Vec<HeartbeatLoop>, StartError> {
+) -> Vec<HeartbeatLoop> {
     let beating = |heartbeat: Arc<dyn ports::Heartbeat>, every, condition| HeartbeatLoop {
         heartbeat,
         health: Arc::clone(health),
@@ -300,9 +308,8 @@ fn heartbeats(
         condition,
     };
     let mut loops = Vec::new();
-    if let Some(other) = other {
-        let url = Url::new(other.url.clone()).map_err(StartError::Heartbeat)?;
-        loops.push(beating(Arc::new(url), other.interval, Condition::Ready));
+    if let Some((url, interval)) = other {
+        loops.push(beating(Arc::new(url), interval, Condition::Ready));
     }
     if let Some(patience) = Watchdog::patience() {
         loops.push(beating(
@@ -311,7 +318,7 @@ fn heartbeats(
             Condition::Turning,
         ));
     }
-    Ok(loops)
+    loops
 }
 
 /// Without a host: every interface, by IPv6 and IPv4 where there are both.

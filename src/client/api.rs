@@ -145,6 +145,28 @@ impl Service {
             request = request.header(AUTHORIZATION, bearer);
         }
         self.settle(request.call())
+            .map_err(|failure| match failure {
+                Failure::Refused { status: 401, .. } => self.locked(),
+                failure => failure,
+            })
+    }
+
+    /// What it means that the service wants another key than it got: it says that as to a program.
+    fn locked(&self) -> Failure {
+        let base = self.base();
+        let sentence = match (&self.settings.key, &self.settings.key_is_for) {
+            (Some(_), _) => format!("{base} does not take this key"),
+            (None, Some(other)) => format!(
+                "{base} wants a key, and the stored one is for {other}: use that URL, or set NIGHTS_WATCH_AUTH_KEY"
+            ),
+            (None, None) => format!(
+                "{base} wants a key: set NIGHTS_WATCH_AUTH_KEY, or store it by nights-watch configure"
+            ),
+        };
+        Failure::Refused {
+            status: 401,
+            sentence,
+        }
     }
 
     /// Triggers a watcher, which needs no key, so none is sent.

@@ -25,6 +25,8 @@ const SECTION: &str = "client";
 pub(super) struct Settings {
     pub(super) url: String,
     pub(super) key: Option<SecretString>,
+    /// The service that the stored key is for, if it is for another one and so is not used.
+    pub(super) key_is_for: Option<String>,
 }
 
 /// What the file of the user says.
@@ -44,16 +46,24 @@ impl Settings {
         };
         if let (Some(url), Some(_)) = (&url, &key) {
             let url = url.clone();
-            return Ok(Self { url, key });
+            return Ok(Self {
+                url,
+                key,
+                key_is_for: None,
+            });
         }
         let stored = Stored::read_own()?;
         let stored_url = stored.url.unwrap_or_else(|| DEFAULT_URL.to_owned());
         let url = url.unwrap_or_else(|| stored_url.clone());
         // A key is for one service: it is not shown to whatever another URL leads to.
-        let stored_key = stored.key.filter(|_| url == stored_url);
+        let (stored_key, key_is_for) = match stored.key {
+            Some(_) if url != stored_url => (None, Some(stored_url)),
+            stored_key => (stored_key, None),
+        };
         Ok(Self {
             url,
             key: key.or(stored_key),
+            key_is_for,
         })
     }
 
@@ -65,7 +75,11 @@ impl Settings {
                 .url
                 .unwrap_or_else(|| DEFAULT_URL.to_owned()),
         };
-        Ok(Self { url, key: None })
+        Ok(Self {
+            url,
+            key: None,
+            key_is_for: None,
+        })
     }
 }
 

@@ -859,10 +859,25 @@ async fn a_locked_service_opens_to_its_key() {
         command.envs(key.map(|key| ("NIGHTS_WATCH_AUTH_KEY", key)));
         command
     };
-    for wrong in [None, Some("hunter3")] {
-        let line = check_refusal(list(wrong), 4).await;
-        assert!(line.contains("is missing or wrong"), "{line}");
-    }
+    let url = program.url().trim_end_matches('/');
+    let line = check_refusal(list(None), 4).await;
+    let expected = format!("{url} wants a key: set NIGHTS_WATCH_AUTH_KEY, or store it by");
+    assert!(line.starts_with(&expected), "{line}");
+    let line = check_refusal(list(Some("hunter3")), 4).await;
+    assert_eq!(line, format!("{url} does not take this key"));
+    // A key that is stored for one URL is kept from all others, whatever these lead to.
+    let mut command = client_in(
+        folder.path(),
+        &["configure", "--url=http://x", "--auth-key-stdin"],
+    );
+    let mut child = command.stdin(Stdio::piped()).spawn().expect("it starts");
+    let mut stdin = child.stdin.take().expect("it is piped");
+    stdin.write_all(b"hunter2").await.expect("it reads");
+    drop(stdin);
+    assert!(child.wait().await.expect("it ends").success());
+    let line = check_refusal(list(None), 4).await;
+    let expected = format!("{url} wants a key, and the stored one is for http://x: use that URL");
+    assert!(line.starts_with(&expected), "{line}");
     assert_eq!(ended(list(Some("hunter2"))).await.status.code(), Some(0));
     let trigger = ["trigger", "--slug=backup"];
     let output = ended(client_of(folder.path(), program.url(), &trigger)).await;

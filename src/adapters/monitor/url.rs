@@ -1,6 +1,7 @@
 //! Another monitor that is told by a URL, such as the trigger URL of a watcher on another Night's Watch.
 
 use std::error::Error;
+use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -47,6 +48,30 @@ impl Url {
     }
 }
 
+/// Why a beat was not heard.
+#[derive(Debug)]
+struct Unheard(ureq::Error);
+
+impl Error for Unheard {}
+
+impl fmt::Display for Unheard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(error) = self;
+        f.write_str("[monitor] heartbeat_url: ")?;
+        match error {
+            ureq::Error::StatusCode(status) => write!(f, "the answer has the status {status}"),
+            ureq::Error::Io(_)
+            | ureq::Error::Timeout(_)
+            | ureq::Error::HostNotFound
+            | ureq::Error::ConnectionFailed
+            | ureq::Error::Rustls(_)
+            | ureq::Error::TooManyRedirects => error.fmt(f),
+            // The others may show the URL.
+            _ => f.write_str("the answer makes no sense"),
+        }
+    }
+}
+
 #[async_trait]
 impl Heartbeat for Url {
     async fn beat(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
@@ -54,16 +79,6 @@ impl Heartbeat for Url {
         let asked = move || agent.get(url.expose_secret()).call().map(drop);
         tokio::task::spawn_blocking(asked)
             .await?
-            .map_err(|error| match error {
-                // The others may show the URL.
-                ureq::Error::StatusCode(_)
-                | ureq::Error::Io(_)
-                | ureq::Error::Timeout(_)
-                | ureq::Error::HostNotFound
-                | ureq::Error::ConnectionFailed
-                | ureq::Error::Rustls(_)
-                | ureq::Error::TooManyRedirects => error.into(),
-                _ => "the answer makes no sense".into(),
-            })
+            .map_err(|error| Unheard(error).into())
     }
 }
