@@ -48,6 +48,7 @@ impl Place {
     /// An example, with what stands for something in it replaced by what it stands for here.
     fn adapt(&self, text: &str) -> String {
         let url = self.program.url().trim_end_matches('/');
+        let text = text.replace("/usr/bin/nights-watch", "nights-watch");
         text.replace(SERVER, url).replace(ID, &self.id)
     }
 
