@@ -97,8 +97,7 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let stop = stop_on_signals().map_err(StartError::Signals)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let metrics = Arc::new(Metrics::default());
-    let other = config.monitor.heartbeat.as_ref().map(open_monitor);
-    let other = other.transpose()?;
+    let other = open_monitor(config.monitor.heartbeat.as_ref())?;
     let notifier = open_notifier(&config, &clock, &metrics)?;
     let connections = share_of_descriptors();
     let listener = listen(&config.wsgi).await?;
@@ -146,10 +145,8 @@ pub async fn run(config: Config) -> Result<(), StartError> {
             "[wsgi] auth_key (NIGHTS_WATCH_WSGI_AUTH_KEY) is not set: whoever reaches the port can change watchers"
         );
     }
-    let address = listener
-        .local_addr()
-        .map(|address| address.to_string())
-        .unwrap_or_default();
+    let address = listener.local_addr();
+    let address = address.map_or_else(|_| String::new(), |address| address.to_string());
     let site = Site {
         watch,
         health,
@@ -289,9 +286,12 @@ fn open_notifier(
 }
 
 /// Another monitor, and how often it is told.
-fn open_monitor(heartbeat: &Heartbeat) -> Result<(Url, Duration), StartError> {
-    let url = Url::new(heartbeat.url.clone()).map_err(StartError::Heartbeat)?;
-    Ok((url, heartbeat.interval))
+fn open_monitor(heartbeat: Option<&Heartbeat>) -> Result<Option<(Url, Duration)>, StartError> {
+    let open = |heartbeat: &Heartbeat| Ok((Url::new(heartbeat.url.clone())?, heartbeat.interval));
+    heartbeat
+        .map(open)
+        .transpose()
+        .map_err(StartError::Heartbeat)
 }
 
 /// A loop for another monitor, and one for systemd's watchdog, if they are there.

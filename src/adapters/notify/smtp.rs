@@ -206,6 +206,8 @@ impl SmtpNotifier {
             return Ok((connection, self.clock.now()));
         }
         let stream = TcpStream::connect(server).await?;
+        // What follows the end of a handshake would wait until that is acknowledged.
+        stream.set_nodelay(true)?;
         // The server speaks first, and is answered at once.
         stream.readable().await?;
         let begun = self.clock.now();

@@ -17,6 +17,7 @@ mod schema;
 mod sweep;
 mod writer;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -593,6 +594,7 @@ fn next_wake(
     aside: &Aside<Hidden>,
 ) -> rusqlite::Result<Option<Timestamp>> {
     let (hidden, again) = aside.hidden();
+    let hidden: HashSet<Hidden> = hidden.into_iter().collect();
     let mut statement = connection.prepare_cached(
         "SELECT w.row, id, deadline, wake FROM watchers w LEFT JOIN timings t ON t.row = w.row \
          WHERE wake IS NOT NULL ORDER BY wake",
@@ -620,6 +622,7 @@ fn overdue(
     limit: usize,
 ) -> rusqlite::Result<Overdue> {
     let (hidden, _) = aside.hidden();
+    let hidden: HashSet<Hidden> = hidden.into_iter().collect();
     let mut overdue = Overdue {
         found: Vec::new(),
         put_off: Vec::new(),
