@@ -866,15 +866,9 @@ async fn a_locked_service_opens_to_its_key() {
     let line = check_refusal(list(Some("hunter3")), 4).await;
     assert_eq!(line, format!("{url} does not take this key"));
     // A key that is stored for one URL is kept from all others, whatever these lead to.
-    let mut command = client_in(
-        folder.path(),
-        &["configure", "--url=http://x", "--auth-key-stdin"],
-    );
-    let mut child = command.stdin(Stdio::piped()).spawn().expect("it starts");
-    let mut stdin = child.stdin.take().expect("it is piped");
-    stdin.write_all(b"hunter2").await.expect("it reads");
-    drop(stdin);
-    assert!(child.wait().await.expect("it ends").success());
+    let stored = ["--url=http://x", "--auth-key-stdin"];
+    let output = configure(folder.path(), &stored, "hunter2").await;
+    assert!(output.status.success(), "{output:?}");
     let line = check_refusal(list(None), 4).await;
     let expected = format!("{url} wants a key, and the stored one is for http://x: use that URL");
     assert!(line.starts_with(&expected), "{line}");

@@ -267,8 +267,10 @@ async fn a_watcher_of_which_something_cannot_be_read_hides_nobody() {
     let overdue = store.overdue(at(61), 1).await.expect("it answers");
     assert_eq!(overdue, [torn.id]);
     let refused = pass(torn.id).await;
-    let is_corrupt = |refused| matches!(refused, Err(TransactError::Store(StoreError::Corrupt(_))));
-    assert!(is_corrupt(refused));
+    assert!(
+        matches!(refused, Err(TransactError::Store(StoreError::Corrupt(_)))),
+        "{refused:?}"
+    );
     store
         .set_aside(&torn.id, at(61), at(661))
         .await

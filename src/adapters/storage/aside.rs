@@ -43,13 +43,11 @@ impl<W: Clone + PartialEq> Aside<W> {
     }
 
     /// All that is left out, and when some of that is to be looked at again.
-    pub(super) fn hidden(&self) -> (Vec<W>, Option<Timestamp>) {
+    pub(super) fn hidden<S: FromIterator<W>>(&self) -> (S, Option<Timestamp>) {
         let hidden = self.lock();
         let again = hidden.iter().map(|hidden| hidden.until).min();
-        (
-            hidden.iter().map(|hidden| hidden.what.clone()).collect(),
-            again,
-        )
+        let what = hidden.iter().map(|hidden| hidden.what.clone());
+        (what.collect(), again)
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Hidden<W>>> {

@@ -1,6 +1,6 @@
 //! A store in memory: for tests, and a model of the contract that is short enough to read at once.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -335,7 +335,7 @@ impl WatcherStore for MemoryStore {
     }
 
     async fn next_deadline(&self) -> Result<Option<Timestamp>, StoreError> {
-        let (hidden, again) = self.aside.hidden();
+        let (hidden, again): (HashSet<_>, _) = self.aside.hidden();
         let contents = self.open()?;
         let mut deadlines = contents.deadlines.iter();
         let first = deadlines.find(|entry| !hidden.contains(entry));
@@ -345,7 +345,7 @@ impl WatcherStore for MemoryStore {
 
     async fn overdue(&self, now: Timestamp, limit: usize) -> Result<Vec<WatcherId>, StoreError> {
         self.aside.take_back(now);
-        let (hidden, _) = self.aside.hidden();
+        let (hidden, _): (HashSet<_>, _) = self.aside.hidden();
         let contents = self.open()?;
         let overdue = contents
             .deadlines

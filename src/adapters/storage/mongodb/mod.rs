@@ -353,7 +353,7 @@ impl MongoStore {
     /// are to be looked at again.
     fn watched(&self, deadline: Document) -> (Document, Option<Timestamp>) {
         let mut filter = doc! { "late": false, "paused": false, "deadline": deadline };
-        let (hidden, again) = self.aside.hidden();
+        let (hidden, again): (Vec<_>, _) = self.aside.hidden();
         if !hidden.is_empty() {
             let (ids, deadlines): (Vec<_>, Vec<_>) = hidden.into_iter().unzip();
             // No two watchers that are set aside can be taken for each other: these deadlines have passed.
@@ -369,12 +369,12 @@ impl MongoStore {
         self.aside.put(hidden, now, until);
     }
 
-    /// The earliest value in a field of the documents that `filter` finds, if there is one; and that, if it is a date.
+    /// The earliest date in a field of the documents that `filter` finds.
     async fn earliest(
         &self,
         filter: Document,
         field: &str,
-    ) -> Result<Option<Option<Timestamp>>, StoreError> {
+    ) -> Result<Option<Timestamp>, StoreError> {
         let question = Question {
             filter,
             fields: doc! { field: 1, "_id": 0 },
@@ -391,7 +391,7 @@ impl MongoStore {
                 .and_then(|outer| outer.get_datetime(inner)),
             None => first.get_datetime(field),
         };
-        Ok(Some(date.ok().map(|date| timestamp(*date))))
+        Ok(date.ok().map(|date| timestamp(*date)))
     }
 }
 
@@ -669,15 +669,11 @@ impl WatcherStore for MongoStore {
 
     async fn next_deadline(&self) -> Result<Option<Timestamp>, StoreError> {
         let _begun = self.begin()?;
-        let (others, again) = self.watched(doc! { "$type": "date" });
-        let mut earliest = self.earliest(others, "deadline").await?;
-        if earliest == Some(None) {
-            // Nothing else is found by the type and has another one: an array of dates.
-            let dates = doc! { "$type": "date", "$not": { "$type": "array" } };
-            let (others, _) = self.watched(dates);
-            earliest = self.earliest(others, "deadline").await?;
-        }
-        Ok(earliest.flatten().into_iter().chain(again).min())
+        // An array of dates is found by their type, too, and is none.
+        let is_date = doc! { "$type": "date", "$not": { "$type": "array" } };
+        let (others, again) = self.watched(is_date);
+        let earliest = self.earliest(others, "deadline").await?;
+        Ok(earliest.into_iter().chain(again).min())
     }
 
     async fn overdue(&self, now: Timestamp, limit: usize) -> Result<Vec<WatcherId>, StoreError> {
@@ -717,28 +713,22 @@ impl WatcherStore for MongoStore {
         until: Timestamp,
     ) -> Result<(), StoreError> {
         let _begun = self.begin()?;
-        let question = Question {
-            filter: doc! { "id": id.as_str() },
-            fields: doc! { "deadline": 1 },
-            order: Document::new(),
-            limit: 1,
-        };
-        let found = self.all(&question, &mut Patience::new()).await?;
-        let Some(document) = found.first() else {
-            return Ok(());
-        };
-        // One that is no date can only be in the way.
-        let deadline = document.get_datetime("deadline");
-        if deadline.is_ok_and(|deadline| timestamp(*deadline) >= now) {
-            return Ok(());
+        let (is_it, fields) = (doc! { "id": id.as_str() }, doc! { "deadline": 1 });
+        let find = || self.watchers.first(is_it.clone(), fields.clone());
+        // A deadline that is no date can only be in the way.
+        if let Some(document) = Patience::new().insist(find).await?
+            && !document
+                .get_datetime("deadline")
+                .is_ok_and(|deadline| timestamp(*deadline) >= now)
+        {
+            self.hide(&document, now, until);
         }
-        self.hide(document, now, until);
         Ok(())
     }
 
     async fn next_delivery(&self) -> Result<Option<Timestamp>, StoreError> {
         let _begun = self.begin()?;
-        Ok(self.earliest(owing(), "nw.due").await?.flatten())
+        self.earliest(owing(), "nw.due").await
     }
 
     async fn claim(

@@ -593,8 +593,7 @@ fn next_wake(
     connection: &Connection,
     aside: &Aside<Hidden>,
 ) -> rusqlite::Result<Option<Timestamp>> {
-    let (hidden, again) = aside.hidden();
-    let hidden: HashSet<Hidden> = hidden.into_iter().collect();
+    let (hidden, again): (HashSet<Hidden>, _) = aside.hidden();
     let mut statement = connection.prepare_cached(
         "SELECT w.row, id, deadline, wake FROM watchers w LEFT JOIN timings t ON t.row = w.row \
          WHERE wake IS NOT NULL ORDER BY wake",
@@ -621,8 +620,7 @@ fn overdue(
     now: Timestamp,
     limit: usize,
 ) -> rusqlite::Result<Overdue> {
-    let (hidden, _) = aside.hidden();
-    let hidden: HashSet<Hidden> = hidden.into_iter().collect();
+    let (hidden, _): (HashSet<Hidden>, _) = aside.hidden();
     let mut overdue = Overdue {
         found: Vec::new(),
         put_off: Vec::new(),
